@@ -127,3 +127,51 @@ class Invoker(Protocol):
 
     def invoke(self, function: str, payload: bytes, *, qualifier: str | None = None) -> Invocation:
         """Run a function and wait. Raises `Refused` (404, 409, 429 TooManyRequestsException, 413)."""
+
+
+class AsyncInvoker(Protocol):
+    """Lambda's internal queue for asynchronous invocations: returns at once, retries, then dead-letters."""
+
+    def enqueue(self, function: str, payload: bytes, *, qualifier: str | None = None) -> str:
+        """Accept an event for a function and return its request id. Raises `Refused` for an unknown function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncSettings:
+    """How Lambda treats a function's asynchronous invocations (event invoke config and dead-letter config).
+
+    `max_retries` 0 to 2; `max_age_s` 60 to 21600; `on_failure_arn` an SQS queue, SNS topic, Lambda or bus ARN that gets
+    the invocation record; `dead_letter_arn` an SQS queue or SNS topic that gets the event itself.
+    """
+
+    max_retries: int = 2
+    max_age_s: float = 21600.0
+    on_failure_arn: str | None = None
+    dead_letter_arn: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One route of the HTTP API with its Lambda proxy integration (payload format 2.0).
+
+    `method` is an HTTP method or "ANY"; `path` may hold `{name}` and a last `{name+}`; both are empty for `$default`.
+    `function` is the ARN the integration invokes, qualifier included. `auth` is "NONE" or "AWS_IAM".
+    """
+
+    route_key: str
+    method: str
+    path: str
+    function: str
+    auth: str = "NONE"
+    timeout_ms: int = 30_000
+
+
+class Routes(Protocol):
+    """The routes of the deployed HTTP API (read from the API Gateway backend)."""
+
+    @property
+    def generation(self) -> int:
+        """A number that grows whenever a route, an integration or a stage changed, so that a reader may cache."""
+
+    def routes(self) -> tuple[Route, ...]:
+        """Return all routes, of all HTTP APIs that are deployed."""
