@@ -1,8 +1,8 @@
 """What the parts of the local cloud ask of each other.
 
 The data plane (worker processes, the HTTP gateway) runs functions; the control plane (moto made strict) knows which
-functions exist; the metric store, the log store and the event bus receive what running them leaves behind. Each part sees
-only the small interfaces on this page, so each can be tested with the others left out.
+functions exist; the metric store, the log store and the event bus receive what running them leaves behind. Each part
+sees only the small interfaces on this page, so each can be tested with the others left out.
 """
 
 from __future__ import annotations
