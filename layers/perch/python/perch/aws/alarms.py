@@ -1,0 +1,120 @@
+"""The alarms of an endpoint: reading all of them, making the ones that watch a candidate, and taking those away.
+
+Alarms on a revision need its Lambda version number in their dimensions, so the driver makes them for each rollout and
+removes them at its end. The dimensions matter: traffic that came through the alias is counted under FunctionName,
+Resource (`function:alias`) *and* ExecutedVersion together; any other combination stays at INSUFFICIENT_DATA for ever.
+Missing data is not breaching: no traffic is no evidence, and the judge, not the alarm, asks for evidence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from perch.aws.functions import ALIAS
+from perch.domain.judge import AlarmSeen
+from perch.domain.names import AlarmName
+from perch.domain.policy import EndpointPolicy
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudwatch import CloudWatchClient
+
+ERRORS, LATENCY = "candidate-errors", "candidate-latency"
+
+
+class Alarms:
+    """CloudWatch alarms, in our words. `name` is the deployment's name; `actions` are ARNs to call when one goes off."""
+
+    def __init__(self, client: CloudWatchClient, *, name: str, actions: tuple[str, ...] = ()) -> None:
+        self._client = client
+        self._name = name
+        self._actions = list(actions)
+
+    def of(self, endpoint: str) -> tuple[AlarmSeen, ...]:
+        """Return every alarm of an endpoint with its state (one call)."""
+        answer = self._client.describe_alarms(AlarmNamePrefix=f"{self._name}/{endpoint}/", AlarmTypes=["MetricAlarm"])
+        return tuple(
+            AlarmSeen(
+                name=a["AlarmName"],
+                in_alarm=a["StateValue"] == "ALARM",
+                since=a["StateUpdatedTimestamp"],
+                reason=a.get("StateReason", ""),
+            )
+            for a in answer["MetricAlarms"]
+        )
+
+    def watch(self, policy: EndpointPolicy, function: str, version: str) -> None:
+        """Make the alarms of one candidate revision; making them again changes nothing."""
+        revision = [
+            {"Name": "FunctionName", "Value": function},
+            {"Name": "Resource", "Value": f"{function}:{ALIAS}"},
+            {"Name": "ExecutedVersion", "Value": version},
+        ]
+        ours = [{"Name": "Endpoint", "Value": policy.name}, {"Name": "Revision", "Value": version}]
+        few = policy.guards.min_errors
+        self._put(
+            policy,
+            ERRORS,
+            version,
+            description=f"More than {policy.guards.error_rate:.1%} of the requests to revision {version} failed.",
+            threshold=100 * policy.guards.error_rate,
+            Metrics=[
+                _metric("invocations", "AWS/Lambda", "Invocations", revision),
+                _metric("crashes", "AWS/Lambda", "Errors", revision),
+                _metric("failures", "Perch", "Failures", ours),
+                {
+                    "Id": "percent",
+                    "Label": "failed requests, %",
+                    "ReturnData": True,
+                    # Fewer failures than that are not worth an alarm; the judge sees them all the same.
+                    "Expression": f"IF(FILL(crashes, 0) + FILL(failures, 0) >= {few}, "
+                    "100 * (FILL(crashes, 0) + FILL(failures, 0)) / invocations, 0)",
+                },
+            ],
+        )
+        if policy.guards.latency_p99_ms is not None:
+            self._put(
+                policy,
+                LATENCY,
+                version,
+                description=f"The slowest 1% of requests to revision {version} took too long.",
+                threshold=policy.guards.latency_p99_ms,
+                Namespace="Perch",
+                MetricName="Latency",
+                Dimensions=ours,
+                ExtendedStatistic="p99",
+                Period=60,
+                # Below 10 / (1 - 0.99) samples a p99 means little (CloudWatch: percentiles with low samples).
+                EvaluateLowSampleCountPercentile="ignore",
+            )
+
+    def unwatch(self, endpoint: str, version: str) -> None:
+        """Remove the alarms of a candidate revision; removing them again changes nothing."""
+        names = [str(AlarmName(self._name, endpoint, guard, version)) for guard in (ERRORS, LATENCY)]
+        self._client.delete_alarms(AlarmNames=names)
+
+    def _put(
+        self, policy: EndpointPolicy, guard: str, version: str, *, description: str, threshold: float, **what: Any
+    ) -> None:
+        self._client.put_metric_alarm(
+            AlarmName=str(AlarmName(self._name, policy.name, guard, version)),
+            AlarmDescription=description,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=threshold,
+            EvaluationPeriods=1,
+            DatapointsToAlarm=1,
+            TreatMissingData="notBreaching",
+            AlarmActions=self._actions,
+            **what,
+        )
+
+
+def _metric(identity: str, namespace: str, name: str, dimensions: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "Id": identity,
+        "ReturnData": False,
+        "MetricStat": {
+            "Metric": {"Namespace": namespace, "MetricName": name, "Dimensions": dimensions},
+            "Period": 60,
+            "Stat": "Sum",
+        },
+    }

@@ -1,0 +1,201 @@
+"""Predictor functions: what $LATEST carries, publishing a revision, the alias and its weights, and qualified invokes.
+
+The alias has one writer, the rollout driver (and the roll-back, which outranks it). Forward moves carry the RevisionId
+that was read *before* the state they were decided on, so a move that was overtaken by a roll-back fails
+(PreconditionFailedException). A roll-back carries none and reads back until it holds.
+
+Sources: Lambda API reference (GetAlias, UpdateAlias, PublishVersion, UpdateFunctionConfiguration); "Lambda function
+states": an update fails with ResourceConflictException while LastUpdateStatus is InProgress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from perch.domain.errors import Conflict, NotFound, NotReady
+from perch.domain.model import Pointer
+from perch.domain.rollout import Routing
+
+if TYPE_CHECKING:
+    from mypy_boto3_lambda import LambdaClient
+
+ALIAS = "live"
+POINTER = "PERCH_POINTER"
+_STALE = {"PreconditionFailedException"}
+_BUSY = {"ResourceConflictException", "TooManyRequestsException", "ServiceException", "ThrottlingException"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """The alias `live` as it was read, with the RevisionId that a forward move has to show."""
+
+    routing: Routing
+    revision_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """One version of a function. `ready` is whether AWS finished the last change; `failure` is why it never will.
+
+    `fingerprint` identifies code and configuration without the model pointer: it changes when a deployment changes what
+    runs, and not when a model does.
+    """
+
+    version: str
+    revision_id: str
+    code_sha256: str
+    environment: dict[str, str]
+    fingerprint: str
+    ready: bool
+    failure: str | None = None
+
+    @property
+    def pointer(self) -> Pointer | None:
+        """The model that this version serves; None for the placeholder."""
+        text = self.environment.get(POINTER)
+        return Pointer.from_json(text) if text else None
+
+
+class Functions:
+    """Predictor functions, in our words."""
+
+    def __init__(self, client: LambdaClient) -> None:
+        self._client = client
+
+    def alias(self, function: str) -> Alias:
+        """Read the alias `live`. Raises NotFound if the endpoint is not deployed."""
+        try:
+            answer = self._client.get_alias(FunctionName=function, Name=ALIAS)
+        except self._client.exceptions.ResourceNotFoundException as error:
+            raise NotFound(f"function {function} has no alias {ALIAS!r}; deploy the serving stack first") from error
+        return Alias(routing=_routing(answer), revision_id=answer["RevisionId"])
+
+    def route(self, function: str, routing: Routing, *, revision_id: str | None = None) -> Alias:
+        """Point the alias; with `revision_id` only if nobody moved it since that was read.
+
+        Raises:
+            Conflict: somebody moved it.
+            NotReady: Lambda is busy or throttles; try again.
+        """
+        weights = {routing.other: routing.weight} if routing.other else {}
+        guard: Any = {"RevisionId": revision_id} if revision_id else {}
+        try:
+            answer = self._client.update_alias(
+                FunctionName=function,
+                Name=ALIAS,
+                FunctionVersion=routing.version,
+                RoutingConfig={"AdditionalVersionWeights": weights},
+                **guard,
+            )
+        except ClientError as error:
+            raise _translated(error, f"alias {ALIAS} of {function}") from error
+        return Alias(routing=_routing(answer), revision_id=answer["RevisionId"])
+
+    def configuration(self, function: str, version: str = "$LATEST") -> Configuration:
+        """Read one version's configuration. Raises NotFound."""
+        try:
+            answer: Any = self._client.get_function_configuration(FunctionName=function, Qualifier=version)
+        except self._client.exceptions.ResourceNotFoundException as error:
+            raise NotFound(f"function {function} has no version {version}") from error
+        return _configuration(answer)
+
+    def point_latest(self, function: str, pointer: Pointer, latest: Configuration) -> None:
+        """Put the pointer into $LATEST's environment, if $LATEST is still what `latest` says.
+
+        Raises:
+            Conflict, NotReady: as for `route`.
+        """
+        try:
+            self._client.update_function_configuration(
+                FunctionName=function,
+                Environment={"Variables": {**latest.environment, POINTER: pointer.to_json()}},
+                RevisionId=latest.revision_id,
+            )
+        except ClientError as error:
+            raise _translated(error, f"$LATEST of {function}") from error
+
+    def publish(self, function: str, latest: Configuration, description: str) -> Configuration:
+        """Publish $LATEST as a new version, if it is still what `latest` says.
+
+        When nothing changed since the last publication Lambda returns that version again, so doing it twice is harmless.
+
+        Raises:
+            Conflict, NotReady: as for `route`.
+        """
+        try:
+            answer: Any = self._client.publish_version(
+                FunctionName=function,
+                CodeSha256=latest.code_sha256,
+                RevisionId=latest.revision_id,
+                Description=description[:256],
+            )
+        except ClientError as error:
+            raise _translated(error, f"$LATEST of {function}") from error
+        return _configuration(answer)
+
+    def ask(self, function: str, version: str, event: dict[str, Any]) -> tuple[int, Any]:
+        """Invoke one version with an HTTP event; return its status code and its decoded answer.
+
+        A function error (a crash, a time-out) is status 502 with Lambda's message.
+
+        Raises:
+            NotReady: Lambda throttles or the version is not Active; try again.
+        """
+        try:
+            answer = self._client.invoke(FunctionName=function, Qualifier=version, Payload=json.dumps(event).encode())
+        except ClientError as error:
+            raise _translated(error, f"version {version} of {function}") from error
+        payload = json.loads(answer["Payload"].read() or b"null")
+        if "FunctionError" in answer:
+            message = payload.get("errorMessage", "function error") if isinstance(payload, dict) else str(payload)
+            return 502, {"error": message}
+        return int(payload.get("statusCode", 200)), json.loads(payload.get("body") or "null")
+
+
+def _routing(answer: Any) -> Routing:
+    weights: dict[str, float] = (answer.get("RoutingConfig") or {}).get("AdditionalVersionWeights") or {}
+    other = next(((v, float(w)) for v, w in weights.items() if w), None)
+    return Routing(
+        version=answer["FunctionVersion"], other=other[0] if other else None, weight=other[1] if other else 0.0
+    )
+
+
+def _configuration(answer: Any) -> Configuration:
+    environment: dict[str, str] = dict(answer.get("Environment", {}).get("Variables", {}))
+    what_runs = {
+        "code": answer["CodeSha256"],
+        "layers": [layer["Arn"] for layer in answer.get("Layers", [])],
+        "memory": answer.get("MemorySize"),
+        "timeout": answer.get("Timeout"),
+        "runtime": answer.get("Runtime"),
+        "handler": answer.get("Handler"),
+        "architectures": answer.get("Architectures"),
+        "environment": {k: v for k, v in environment.items() if k != POINTER},
+    }
+    states = (answer.get("State", "Active"), answer.get("LastUpdateStatus", "Successful"))
+    failed = "Failed" in states
+    return Configuration(
+        version=answer["Version"],
+        revision_id=answer["RevisionId"],
+        code_sha256=answer["CodeSha256"],
+        environment=environment,
+        fingerprint=hashlib.sha256(json.dumps(what_runs, sort_keys=True).encode()).hexdigest()[:16],
+        ready=states[0] in ("Active", "Inactive") and states[1] == "Successful",
+        failure=(answer.get("StateReason") or answer.get("LastUpdateStatusReason") or "Lambda gave no reason")
+        if failed
+        else None,
+    )
+
+
+def _translated(error: ClientError, what: str) -> Exception:
+    code = error.response["Error"]["Code"]
+    if code in _STALE:
+        return Conflict(f"{what} was changed by somebody else meanwhile; read it again")
+    if code in _BUSY:
+        return NotReady(f"{what} is busy: {error.response['Error'].get('Message', code)}")
+    return error

@@ -1,0 +1,63 @@
+"""The model store: uploads in S3, read by exact version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from perch.domain.errors import NotFound
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What S3 says of one object version; `metadata` is the user's own (lower-case keys)."""
+
+    key: str
+    version_id: str
+    size: int
+    metadata: Mapping[str, str]
+
+
+class Store:
+    """The bucket, in our words."""
+
+    def __init__(self, client: S3Client, bucket: str) -> None:
+        self._client = client
+        self.bucket = bucket
+
+    def look(self, key: str, version_id: str | None = None) -> Stored:
+        """Return size and metadata without reading the bytes. Raises NotFound."""
+        exact = {"VersionId": version_id} if version_id else {}
+        try:
+            answer = self._client.head_object(Bucket=self.bucket, Key=key, **exact)
+        except self._client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchVersion"):
+                raise NotFound(f"s3://{self.bucket}/{key} (version {version_id or 'latest'}) does not exist") from error
+            raise
+        return Stored(
+            key=key,
+            version_id=answer.get("VersionId", "null"),
+            size=answer["ContentLength"],
+            metadata=answer.get("Metadata", {}),
+        )
+
+    def read(self, stored: Stored) -> bytes:
+        """Return the bytes of exactly that version."""
+        exact = {"VersionId": stored.version_id} if stored.version_id != "null" else {}
+        return self._client.get_object(Bucket=self.bucket, Key=stored.key, **exact)["Body"].read()
+
+    def files(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder (its first 1,000)."""
+        answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder)
+        return [o["Key"].removeprefix(folder) for o in answer.get("Contents", [])]
+
+    def write(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> Stored:
+        """Put an object; return what was stored."""
+        answer = self._client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata=dict(metadata or {}))
+        return Stored(
+            key=key, version_id=answer.get("VersionId", "null"), size=len(data), metadata=dict(metadata or {})
+        )

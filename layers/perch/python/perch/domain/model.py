@@ -1,0 +1,88 @@
+"""Models: an immutable version, the pointer that a revision carries to it, its probes, and a refused upload."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from perch.domain.codec import dump, load
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pointer:
+    """Where the bytes of a model version are and what they must hash to: all that a predictor needs.
+
+    It travels in the function's environment (`PERCH_POINTER`), so it is small. `size` is in bytes, `version_id` S3's.
+    """
+
+    model: str
+    version: str
+    key: str
+    version_id: str
+    sha256: str
+    size: int
+    format: str
+
+    def to_json(self) -> str:
+        """Return canonical JSON; equal pointers give equal text."""
+        return json.dumps(dump(self), sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Pointer:
+        """Read what `to_json` wrote. Raises ValueError or TypeError for anything else."""
+        return load(Pointer, json.loads(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A golden request. `expect` holds the answer's fields that must agree; without it any well-formed answer passes.
+
+    `features` are rows (n rows of m numbers); numbers in `expect` agree within `tolerance` (absolute).
+    """
+
+    features: tuple[tuple[float, ...], ...]
+    expect: Mapping[str, Any] | None = None
+    tolerance: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """One immutable set of artifact bytes with its metadata.
+
+    Laws: once registered it never changes; the same bytes under the same name register once (law 1).
+    `number` grows by one with each registration of the model; `runtime` says which kind of predictor can load it.
+    """
+
+    pointer: Pointer
+    number: int
+    runtime: str
+    registered_at: datetime
+    created_by: str
+    signature: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.pointer.model
+
+    @property
+    def version(self) -> str:
+        """The version as the user named it."""
+        return self.pointer.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejection:
+    """An upload that was not registered, kept with its reason; `model` and `version` are None outside the layout."""
+
+    key: str
+    version_id: str
+    reason: str
+    at: datetime
+    model: str | None = None
+    version: str | None = None
