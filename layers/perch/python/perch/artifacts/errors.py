@@ -1,0 +1,31 @@
+"""What goes wrong with artifacts, in one tree.
+
+    ArtifactError
+    └── ArtifactRefused      the file will not be registered; `reason` is a sentence for its author
+        └── ArchitectureRefused   the list of layers of a safetensors file is at fault
+
+A refusal is an answer, not an accident: it is written into the registry and announced, so every reason says what is
+wrong and, where there is one, the way out.
+"""
+
+from __future__ import annotations
+
+
+class ArtifactError(Exception):
+    """Base of everything that this room raises on purpose."""
+
+
+class ArtifactRefused(ArtifactError):  # noqa: N818 - named for what happened to the file
+    """The artifact is not accepted.
+
+    Attributes:
+        reason: one or two plain sentences, without the file's name, fit for a log, an event and a terminal.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ArchitectureRefused(ArtifactRefused):
+    """The declared architecture names something unknown, too large, or layers that do not fit together."""

@@ -1,0 +1,165 @@
+"""Which files can be served: one table of formats, and what is said about all the others.
+
+    name → format by suffix → do the bytes agree with the name? → the format's own inspector → `Inspected`
+
+The rule is an allow-list. Formats that can run code when they are loaded (pickles, and torch, joblib and Keras files,
+which hold them) are recognised only in order to say so; nothing here ever unpickles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .errors import ArtifactRefused
+from .inspected import Inspected
+from .onnx_file import inspect_onnx
+from .safetensors_file import inspect_safetensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format that is served: how its files end, which predictor runs them, who reads them."""
+
+    name: str
+    suffix: str
+    runtime: str
+    inspect: Callable[[bytes], Inspected]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(name="onnx", suffix=".onnx", runtime="onnx", inspect=inspect_onnx),
+    Format(name="safetensors", suffix=".safetensors", runtime="torch", inspect=inspect_safetensors),
+)
+
+_SERVED = "served are " + " and ".join(f"*{fmt.suffix} ({fmt.runtime} runtime)" for fmt in FORMATS)
+
+_TORCH = (
+    "a torch pickle can run code when it is loaded; export to safetensors with "
+    "perch.predictor.torch_export.export_safetensors, or to ONNX"
+)
+_PICKLE = "a pickle can run code when it is loaded; export to ONNX (scikit-learn: skl2onnx.to_onnx)"
+_LATER = "is not supported yet; export to safetensors or ONNX"
+
+REFUSED_SUFFIXES = {
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".ckpt": _TORCH,
+    ".bin": _TORCH,
+    ".pkl": _PICKLE,
+    ".pickle": _PICKLE,
+    ".joblib": _PICKLE,
+    ".sav": _PICKLE,
+    ".npy": "a NumPy file can hold a pickle; export the model to ONNX or safetensors",
+    ".npz": "a NumPy file can hold a pickle; export the model to ONNX or safetensors",
+    ".keras": "a Keras file can hold code (Lambda layers); export to ONNX with tf2onnx",
+    ".h5": "a Keras file can hold code (Lambda layers); export to ONNX with tf2onnx",
+    ".pt2": f"a torch.export program {_LATER}",
+    ".ts": f"TorchScript {_LATER}",
+    ".torchscript": f"TorchScript {_LATER}",
+    ".zip": "an archive is not a model; upload the model file itself, or a folder with a perch.json",
+}
+"""Why a file that ends so is not served; each sentence says the way out."""
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format that a file name stands for, or None when it is not the name of a model that is served."""
+    return next((fmt for fmt in FORMATS if name.lower().endswith(fmt.suffix)), None)
+
+
+def inspect(name: str, data: bytes) -> Inspected:
+    """Find out what an artifact is, without running anything in it.
+
+    Args:
+        name: file name or key; only its ending counts.
+        data: the whole file.
+
+    Raises:
+        ArtifactRefused: it is not an artifact that can be served; the reason is a sentence for its author.
+    """
+    if not data:
+        raise ArtifactRefused("the file is empty")
+    fmt = format_of(name)
+    kind = sniff(data)
+    if fmt is None:
+        suffix = next((suffix for suffix in REFUSED_SUFFIXES if name.lower().endswith(suffix)), None)
+        if suffix is not None and kind != "a damaged zip archive":
+            raise ArtifactRefused(REFUSED_SUFFIXES[suffix])
+        if kind is not None:
+            raise ArtifactRefused(f"the name ends in no known way and the bytes are {kind}; {_advice(kind)}")
+        raise ArtifactRefused(f"the format is not known; {_SERVED}")
+    if kind is not None and kind != _OWN_KIND[fmt.name]:
+        raise ArtifactRefused(f"the name says {fmt.name} and the bytes are {kind}; {_advice(kind)}")
+    return fmt.inspect(data)
+
+
+_OWN_KIND = {"onnx": "an ONNX model", "safetensors": "a safetensors file"}
+
+
+def sniff(data: bytes) -> str | None:
+    """Tell a well-known kind of file by its first bytes; None when they are not telling.
+
+    A guess for the sake of a helpful sentence, never a reason to accept.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] == b"{" and length <= len(data) - 8:
+        return "a safetensors file"
+    if data[:1] == b"\x80" and data[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a pickle"
+    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip_kind(data)
+    if data[:1] == b"\x08" and data[1:2] < b"\x40" and data[2:3] in _MODEL_FIELDS:
+        return "an ONNX model"
+    for magic, kind in _MAGIC:
+        if data.startswith(magic):
+            return kind
+    return "a pickle" if _old_pickle(data) else None
+
+
+_MODEL_FIELDS = {bytes([number << 3 | 2]) for number in (2, 3, 4, 6, 7, 8, 14)} | {b"\x28"}
+"""What may follow the IR version in an ONNX file: keys of the protobuf fields of a model."""
+
+_MAGIC = (
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 (Keras) file"),
+    (b"\x93NUMPY", "a NumPy file"),
+    (b"\x1f\x8b", "gzip-compressed"),
+    (b"GGUF", "a GGUF file"),
+    (b"<", "HTML or XML (an error page saved under the model's name?)"),
+)
+
+
+def _zip_kind(data: bytes) -> str:
+    import io  # noqa: PLC0415 - the predictor imports this package and never needs archives
+    import zipfile  # noqa: PLC0415 - as above
+
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
+        return "a damaged zip archive"
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "a TorchScript archive"
+    if any(name.endswith("data.pkl") for name in names):
+        return "a torch pickle in a zip archive"
+    if any(name.endswith(".npy") for name in names):
+        return "a NumPy archive"
+    return "a zip archive"
+
+
+def _old_pickle(data: bytes) -> bool:
+    """Protocols 0 and 1 have no magic number; they end with a stop and begin with one of a few opcodes."""
+    return data.endswith(b".") and data[:1] in (b"(", b"c", b"]", b"}", b"I", b"V", b"S") and b"\n" in data[:200]
+
+
+def _advice(kind: str) -> str:
+    if kind == "a damaged zip archive":
+        return "it is cut short: upload it again, and as ONNX or safetensors, because a torch zip holds a pickle"
+    if kind == "a TorchScript archive":
+        return REFUSED_SUFFIXES[".ts"]
+    if "torch" in kind:
+        return _TORCH
+    if "pickle" in kind:
+        return _PICKLE
+    if kind in _OWN_KIND.values():
+        return f"rename it: {_SERVED}"
+    return _SERVED

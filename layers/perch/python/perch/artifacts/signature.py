@@ -1,0 +1,70 @@
+"""The signature of a model: the tensors that it takes and gives.
+
+Data types are spelled as the Open Inference Protocol spells them (`FP32`, `INT64`, `BYTES` for strings); a size of -1
+may vary, and a shape of None is not declared at all. A signature is read from the artifact, never measured, so it is
+a claim of the artifact's author until a probe has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NUMBERS = frozenset({"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
+"""Data types that a feature may have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """One input or output: its name, data type and shape (batch first)."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers."""
+        return {"name": self.name, "datatype": self.datatype, "shape": None if self.shape is None else list(self.shape)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Tensor:
+        """Read back what `to_json` gave; numbers may come as Decimal, as DynamoDB returns them."""
+        shape = value["shape"]
+        return cls(
+            name=str(value["name"]),
+            datatype=str(value["datatype"]),
+            shape=None if shape is None else tuple(int(size) for size in shape),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """All inputs and outputs of a model, in the model's own order."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    @property
+    def features(self) -> int:
+        """How many numbers one row of the first input holds."""
+        shape = self.inputs[0].shape
+        if shape is None or shape[-1] < 0:
+            raise ValueError(f"input {self.inputs[0].name!r} does not declare its number of features")
+        return shape[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers; `features` is there for readers and ignored by `from_json`."""
+        return {
+            "inputs": [tensor.to_json() for tensor in self.inputs],
+            "outputs": [tensor.to_json() for tensor in self.outputs],
+            "features": self.features,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Signature:
+        """Read back what `to_json` gave."""
+        return cls(
+            inputs=tuple(Tensor.from_json(tensor) for tensor in value["inputs"]),
+            outputs=tuple(Tensor.from_json(tensor) for tensor in value["outputs"]),
+        )
