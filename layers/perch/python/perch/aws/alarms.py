@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from perch.aws.functions import ALIAS
 from perch.domain.judge import AlarmSeen
-from perch.domain.names import AlarmName
+from perch.domain.names import AlarmName, parse_alarm
 from perch.domain.policy import EndpointPolicy
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ ERRORS, LATENCY = "candidate-errors", "candidate-latency"
 
 
 class Alarms:
-    """CloudWatch alarms, in our words. `name` is the deployment's name; `actions` are ARNs to call when one goes off."""
+    """CloudWatch alarms, in our words. `name` is the deployment's; `actions` are ARNs to call when one goes off."""
 
     def __init__(self, client: CloudWatchClient, *, name: str, actions: tuple[str, ...] = ()) -> None:
         self._client = client
@@ -36,7 +36,8 @@ class Alarms:
             AlarmSeen(
                 name=a["AlarmName"],
                 in_alarm=a["StateValue"] == "ALARM",
-                since=a["StateUpdatedTimestamp"],
+                # StateUpdatedTimestamp also moves when only the reason changes.
+                since=a.get("StateTransitionedTimestamp") or a["StateUpdatedTimestamp"],
                 reason=a.get("StateReason", ""),
             )
             for a in answer["MetricAlarms"]
@@ -87,10 +88,15 @@ class Alarms:
                 EvaluateLowSampleCountPercentile="ignore",
             )
 
-    def unwatch(self, endpoint: str, version: str) -> None:
-        """Remove the alarms of a candidate revision; removing them again changes nothing."""
-        names = [str(AlarmName(self._name, endpoint, guard, version)) for guard in (ERRORS, LATENCY)]
-        self._client.delete_alarms(AlarmNames=names)
+    def unwatch(self, endpoint: str) -> None:
+        """Remove every alarm of an endpoint that watches a revision (two calls, or one when there is none).
+
+        Only alarms that exist are named: DeleteAlarms deletes nothing at all when one of its names is unknown.
+        """
+        ours = [(a.name, parse_alarm(a.name)) for a in self.of(endpoint)]
+        names = [text for text, name in ours if name and name.version]
+        if names:
+            self._client.delete_alarms(AlarmNames=names)
 
     def _put(
         self, policy: EndpointPolicy, guard: str, version: str, *, description: str, threshold: float, **what: Any

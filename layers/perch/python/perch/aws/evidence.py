@@ -32,8 +32,8 @@ class RevisionMetrics:
     ) -> dict[tuple[str, datetime], Counts]:
         """Count each version's requests from each time in `since` up to `until`.
 
-        Only whole minutes count: the first is the one that begins at or after `since` (so the minute in which the weight
-        changed is left out), the last is the one that ends at or before `until`.
+        Only whole minutes count: the first begins at or after `since` (so the minute in which the weight changed is
+        left out), the last ends at or before `until`.
 
         Args:
             endpoint: name of the endpoint.

@@ -122,7 +122,7 @@ class Functions:
     def publish(self, function: str, latest: Configuration, description: str) -> Configuration:
         """Publish $LATEST as a new version, if it is still what `latest` says.
 
-        When nothing changed since the last publication Lambda returns that version again, so doing it twice is harmless.
+        When nothing changed since the last publication Lambda returns that version again: doing it twice is harmless.
 
         Raises:
             Conflict, NotReady: as for `route`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perch.domain.errors import NotFound
 
@@ -31,7 +31,7 @@ class Store:
 
     def look(self, key: str, version_id: str | None = None) -> Stored:
         """Return size and metadata without reading the bytes. Raises NotFound."""
-        exact = {"VersionId": version_id} if version_id else {}
+        exact: Any = {"VersionId": version_id} if version_id else {}
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key, **exact)
         except self._client.exceptions.ClientError as error:
@@ -47,7 +47,7 @@ class Store:
 
     def read(self, stored: Stored) -> bytes:
         """Return the bytes of exactly that version."""
-        exact = {"VersionId": stored.version_id} if stored.version_id != "null" else {}
+        exact: Any = {"VersionId": stored.version_id} if stored.version_id != "null" else {}
         return self._client.get_object(Bucket=self.bucket, Key=stored.key, **exact)["Body"].read()
 
     def files(self, folder: str) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from perch.domain.names import STABLE_PROBES, parse_alarm
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
 
 
@@ -137,10 +138,11 @@ def judge(
 def alarm_guard(_policy: GuardPolicy, evidence: Evidence, started_at: datetime) -> str | None:
     """Object to any alarm that went off since the rollout began.
 
-    An alarm that was already off before says nothing of the candidate, and must not block the fix.
+    An alarm that was off before says nothing of the candidate, and must not block the fix; nor do stable's own probes.
     """
     for alarm in evidence.alarms:
-        if alarm.in_alarm and alarm.since >= started_at:
+        name = parse_alarm(alarm.name)
+        if alarm.in_alarm and alarm.since >= started_at and not (name and name.guard == STABLE_PROBES):
             return f"alarm {alarm.name} went off at {alarm.since:%Y-%m-%d %H:%M:%S}: {alarm.reason}"
     return None
 

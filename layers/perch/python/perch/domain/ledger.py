@@ -20,7 +20,8 @@ SEVERITY = {
     "RollbackDecided": "critical",
     "RolloutRefused": "warning",
     "ModelVersionRejected": "warning",
-    "RolloutQueued": "info",
+    "ApprovalAwaited": "warning",
+    "AliasCorrected": "warning",
 }
 
 

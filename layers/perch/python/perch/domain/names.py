@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from perch.domain.errors import Invalid
 
 MANIFEST = "perch.json"
+STABLE_PROBES = "probes-stable"  # the one guard that says nothing of a candidate
 ROOT = "models"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LAYOUT = f"{ROOT}/<model>/<version>/<file>"

@@ -303,6 +303,12 @@ def refuse(endpoint: Endpoint, reason: str, *, now: datetime, actor: str = "perc
     return _finish(endpoint, Phase.REFUSED, reason, now, kind="RolloutRefused", actor=actor)
 
 
+def corrected(endpoint: Endpoint, found: Routing, wanted: Routing, *, now: datetime) -> Change:
+    """Record that somebody else had moved the alias, and that it was moved back."""
+    reason = f"the alias pointed to {found}, which is not Perch's doing; it was put back to {wanted}"
+    return _change(endpoint, endpoint, "AliasCorrected", reason, "perch", now)
+
+
 # -- how a move is made -------------------------------------------------------------------------------------------
 
 _FAILED_KEPT = 20
@@ -341,9 +347,10 @@ def _finish(
 ) -> Change:
     rollout = _moved(endpoint, to, reason, now)
     tried = rollout.revision.fingerprint if rollout.revision else rollout.candidate.fingerprint
-    failed = endpoint.failed
-    if to is not Phase.PROMOTED and rollout.candidate.cause == "code" and tried:
-        failed = (*(f for f in failed if f != tried), tried)[-_FAILED_KEPT:]
+    # Code that failed, and code that a person went back from, is not rolled out again by itself.
+    left = endpoint.stable.fingerprint if endpoint.stable and rollout.candidate.cause == "rollback" else ""
+    gone = left if to is Phase.PROMOTED else tried if rollout.candidate.cause == "code" else ""
+    failed = (*(f for f in endpoint.failed if f != gone), gone)[-_FAILED_KEPT:] if gone else endpoint.failed
     after = replace(endpoint, rollout=None, failed=failed, **fields)
     return _change(endpoint, after, kind, reason, actor, now, rollout=rollout)
 

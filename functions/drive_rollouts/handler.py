@@ -1,0 +1,30 @@
+"""Woken by the schedule and by news of a registered version: move every rollout on by what the time allows."""
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from perch.app.drive import drive
+from perch.app.world import world_of
+from perch.domain.codec import dump, parse_time
+
+logger = Logger()
+metrics = Metrics()
+world = world_of(os.environ)
+
+
+@logger.inject_lambda_context
+@metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> list[Any]:
+    """Take now from the event, advance, and log what was done."""
+    now = parse_time(event["time"])
+    metrics.set_timestamp(now)
+    progress = drive(world, now=now, owner=context.aws_request_id)
+    for endpoint in progress:
+        if endpoint.done or endpoint.waiting:
+            logger.info("rollout.advanced", extra={"progress": dump(endpoint)})
+    metrics.add_metric("Moves", MetricUnit.Count, sum(len(p.done) for p in progress))
+    return [dump(p) for p in progress]

@@ -1,0 +1,106 @@
+"""Probing: send a revision its golden requests through the predictor's own front door, and compare the answers.
+
+A probe is the HTTP event that API Gateway would send, by qualified invoke, so it exercises decoding, the model and
+encoding. Its stage marks it as a probe, which a client cannot forge; the predictor leaves it out of its metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from perch.aws.functions import Functions
+from perch.domain.model import ModelVersion, Probe
+
+STAGE = "perch-probe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeReport:
+    """What the probes of one revision showed; `failure` is None when all passed, `latency_ms` the slowest."""
+
+    passed: int
+    total: int
+    failure: str | None = None
+    latency_ms: float = 0.0
+
+
+def probe_revision(
+    functions: Functions,
+    function: str,
+    lambda_version: str,
+    model: ModelVersion,
+    *,
+    endpoint: str,
+    now: datetime,
+    timer: Callable[[], float],
+) -> ProbeReport:
+    """Send every probe of `model` to one version of `function`, stopping at the first that fails.
+
+    Raises:
+        NotReady: Lambda is busy; that says nothing of the model.
+    """
+    passed, slowest = 0, 0.0
+    for number, golden in enumerate(model.probes):
+        began = timer()
+        status, answer = functions.ask(function, lambda_version, _event(endpoint, golden, number, now))
+        slowest = max(slowest, 1000 * (timer() - began))
+        if failure := disagreement(golden, model, status, answer):
+            return ProbeReport(
+                passed=passed, total=len(model.probes), failure=f"probe {number}: {failure}", latency_ms=slowest
+            )
+        passed += 1
+    return ProbeReport(passed=passed, total=len(model.probes), latency_ms=slowest)
+
+
+def disagreement(probe: Probe, model: ModelVersion, status: int, answer: Any) -> str | None:
+    """Say how an answer differs from what the probe expects; None if it does not."""
+    if status != 200 or not isinstance(answer, dict):
+        return f"answered {status}: {answer.get('error') if isinstance(answer, dict) else answer}"
+    if (answer.get("model"), answer.get("version")) != (model.model, model.version):
+        return f"answered as {answer.get('model')} {answer.get('version')}, not {model.model} {model.version}"
+    predictions = answer.get("predictions")
+    if not isinstance(predictions, list) or len(predictions) != len(probe.features):
+        got = len(predictions) if isinstance(predictions, list) else "no"
+        return f"answered {got} predictions for {len(probe.features)} rows"
+    expected: Mapping[str, Any] = probe.expect or {}
+    for field, value in expected.items():
+        if not _agree(answer.get(field), value, probe.tolerance):
+            return f"{field} is {answer.get(field)!r}, expected {value!r}"
+    return None
+
+
+def _agree(got: Any, expected: Any, tolerance: float) -> bool:
+    if isinstance(expected, list):
+        return (
+            isinstance(got, list)
+            and len(got) == len(expected)
+            and all(_agree(g, e, tolerance) for g, e in zip(got, expected, strict=True))
+        )
+    if isinstance(expected, (int, float)) and isinstance(got, (int, float)):
+        return abs(got - expected) <= tolerance
+    return bool(got == expected)
+
+
+def _event(endpoint: str, probe: Probe, number: int, now: datetime) -> dict[str, Any]:
+    """Return the HTTP API event (payload format 2.0) of a probe."""
+    path = f"/models/{endpoint}/predict"
+    return {
+        "version": "2.0",
+        "routeKey": f"POST {path}",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json"},
+        "requestContext": {
+            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": STAGE},
+            "requestId": f"probe-{number}",
+            "routeKey": f"POST {path}",
+            "stage": STAGE,
+            "timeEpoch": int(now.timestamp() * 1000),
+        },
+        "body": json.dumps({"features": probe.features}),
+        "isBase64Encoded": False,
+    }

@@ -1,0 +1,36 @@
+"""Start a rollout by hand: what approval means, and how a version that was passed over or failed is tried again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime
+
+from perch.app.world import World
+from perch.domain import rollout as moves
+from perch.domain.errors import Conflict, NotReady, Refused
+from perch.domain.rollout import Candidate
+
+_ATTEMPTS = 8
+
+
+def start(world: World, endpoint: str, version: str, *, actor: str, now: datetime) -> str:
+    """Queue a registered version for rollout; the next tick takes it up. Return what the ledger says.
+
+    Raises:
+        NotFound: no such endpoint or version.
+        Refused: the version does not fit the endpoint's runtime, or is in the queue already.
+    """
+    policy = world.settings.endpoint(endpoint)
+    found = world.registry.require_version(policy.model, version)
+    if found.runtime != policy.runtime:
+        raise Refused(f"{version} needs the {found.runtime} runtime; endpoint {endpoint} runs {policy.runtime}")
+    candidate = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor)
+    for _ in range(_ATTEMPTS):
+        state = world.registry.endpoint(endpoint)
+        if any(c.pointer == found.pointer for c in state.queue):
+            raise Refused(f"{candidate.label} is in the queue of {endpoint} already")
+        with suppress(Conflict):
+            change = moves.enqueue(state, candidate, now=now)
+            world.registry.commit(change)
+            return change.entry.reason
+    raise NotReady(f"endpoint {endpoint} keeps changing; try again")
