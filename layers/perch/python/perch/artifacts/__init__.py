@@ -12,7 +12,7 @@ same reading of architectures, so both sides agree on what a file says.
     signature          inputs and outputs
 """
 
-from .errors import ArchitectureRefused, ArtifactError, ArtifactRefused
+from .errors import ArchitectureRefused, ArtifactRefused
 from .formats import FORMATS, Format, format_of, inspect
 from .inspected import Inspected
 from .signature import Signature, Tensor
@@ -20,7 +20,6 @@ from .signature import Signature, Tensor
 __all__ = [
     "FORMATS",
     "ArchitectureRefused",
-    "ArtifactError",
     "ArtifactRefused",
     "Format",
     "Inspected",

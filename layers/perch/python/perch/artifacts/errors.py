@@ -1,8 +1,9 @@
-"""What goes wrong with artifacts, in one tree.
+"""What goes wrong with artifacts, as a branch of the tree in `perch.domain.errors`.
 
-    ArtifactError
-    └── ArtifactRefused      the file will not be registered; `reason` is a sentence for its author
-        └── ArchitectureRefused   the list of layers of a safetensors file is at fault
+    PerchError
+    └── Refused
+        └── ArtifactRefused           the file will not be registered; `reason` is a sentence for its author
+            └── ArchitectureRefused   the list of layers of a safetensors file is at fault
 
 A refusal is an answer, not an accident: it is written into the registry and announced, so every reason says what is
 wrong and, where there is one, the way out.
@@ -10,12 +11,10 @@ wrong and, where there is one, the way out.
 
 from __future__ import annotations
 
-
-class ArtifactError(Exception):
-    """Base of everything that this room raises on purpose."""
+from perch.domain.errors import Refused
 
 
-class ArtifactRefused(ArtifactError):  # noqa: N818 - named for what happened to the file
+class ArtifactRefused(Refused):
     """The artifact is not accepted.
 
     Attributes:

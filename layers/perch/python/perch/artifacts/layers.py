@@ -19,7 +19,7 @@ Options = Mapping[str, Any]
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
-class Misfit(Exception):  # noqa: N818 - caught one module away and told with the layer's name
+class Misfit(Exception):
     """A layer cannot take the shape that reaches it."""
 
 
@@ -35,7 +35,7 @@ class Flow:
 class Option:
     """A rule for one option.
 
-    `check` returns the value to build with; it raises `ValueError` with the end of a sentence that begins with its name.
+    `check` returns the value to build with; it raises `ValueError` with what follows the name of the option.
     """
 
     check: Callable[[Any], Any]

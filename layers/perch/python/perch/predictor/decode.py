@@ -1,0 +1,123 @@
+"""Decode a request: HTTP API payload format 2.0 in, rows of numbers out, or a sentence that says what is wrong.
+
+The straight way is short: one JSON parse, one array, three comparisons. Only when one of them fails does `_explain`
+walk the rows to name the first fault. Rows and features are counted from 1 in what it says. true and false are 1 and 0.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from .errors import RequestRefused
+
+MAX_BODY = 5_000_000
+"""Bytes of a decoded body; Lambda takes 6 MB with everything around it."""
+MAX_ROWS = 1_000
+"""Rows of one request."""
+
+_EXAMPLE = 'send {"features": [[…], …]}'
+
+
+def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the rows of a request as an array of `dtype`, n by `features`. Raises `RequestRefused` (400 or 413)."""
+    document = _document(event)
+    try:
+        given = document["features"]
+    except (KeyError, TypeError) as error:
+        what = 'has no "features"' if isinstance(document, dict) else "is not a JSON object"
+        raise RequestRefused(400, f"the body {what}; {_EXAMPLE}") from error
+    if not isinstance(given, list) or not given:
+        raise RequestRefused(400, f'"features" is {_named(given)}; {_EXAMPLE}')
+    if isinstance(given[0], list) and len(given) > MAX_ROWS:
+        raise RequestRefused(
+            400, f"the request has {len(given):,} rows; at most {MAX_ROWS:,} are taken at once, send it in parts"
+        )
+    try:
+        rows = np.array(given)
+    except ValueError:  # rows of different lengths
+        rows = np.array(None)
+    if rows.ndim == 1:
+        rows = rows[np.newaxis]
+    if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
+        raise RequestRefused(400, _explain(given, features))
+    return _converted(rows, dtype)
+
+
+def _document(event: Mapping[str, Any]) -> Any:
+    body = event.get("body")
+    if not body:
+        raise RequestRefused(400, f"the request has no body; {_EXAMPLE}")
+    if event.get("isBase64Encoded"):
+        try:
+            body = base64.b64decode(body)
+        except ValueError as error:
+            raise RequestRefused(400, "the body is marked as base64 and is not") from error
+    elif len(body) > MAX_BODY // 4:  # a character takes up to four bytes; a short text needs no counting
+        body = body.encode("utf-8", "surrogatepass")
+    if len(body) > MAX_BODY:
+        raise RequestRefused(413, f"the body is over {MAX_BODY:,} bytes; send fewer rows at once")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = " (NaN and Infinity are not JSON numbers)" if _mentions_nan(body) else ""
+        raise RequestRefused(400, f"the body is not JSON: {error}{hint}") from error
+
+
+def _mentions_nan(body: str | bytes) -> bool:
+    text = body if isinstance(body, str) else body.decode("utf-8", "replace")
+    return "NaN" in text or "Infinity" in text
+
+
+def _converted(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rows in the model's own type; a number that does not fit it is refused rather than bent."""
+    if dtype.kind == "f":
+        if rows.dtype.itemsize > dtype.itemsize:
+            with np.errstate(over="ignore"):
+                converted = rows.astype(dtype)
+        else:
+            converted = rows.astype(dtype, copy=False)
+        if np.isfinite(converted).all():
+            return converted
+        bad = np.argwhere(~np.isfinite(converted))[0]
+    else:
+        limits = np.iinfo(dtype)
+        fits = (rows >= limits.min) & (rows <= limits.max)
+        if rows.dtype.kind == "f":
+            fits &= rows == np.floor(rows)
+        if fits.all():
+            return rows.astype(dtype)
+        bad = np.argwhere(~fits)[0]
+    row, column = bad + 1
+    raise RequestRefused(400, f"feature {column} in row {row} is {rows[*bad]}, which is no {dtype.name} number")
+
+
+def _explain(given: list[Any], features: int) -> str:
+    """Say what is wrong with features that did not become rows of numbers."""
+    rows = given if isinstance(given[0], list) else [given]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list):
+            return f"row {number} is {_named(row)}; a row is a list of {features} numbers"
+        for position, value in enumerate(row, start=1):
+            if isinstance(value, list):
+                return f"feature {position} in row {number} is a list; features are rows of numbers, two levels deep"
+            if not isinstance(value, (int, float)):
+                return f"feature {position} in row {number} is {_named(value)}; a feature is a number"
+        if len(row) != features:
+            return f"expected {features} features, got {len(row)} in row {number}"
+    return f"the features are not rows of {features} numbers"
+
+
+def _named(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, (bool, int, float)):
+        return "a single number"
+    if isinstance(value, str):
+        return "a string"
+    return "an object" if isinstance(value, dict) else "empty"

@@ -1,0 +1,193 @@
+"""The predictor's Lambda handler: made once at import, which is Lambda's init phase, and then fast.
+
+    POST /models/{endpoint}/predict   200 the answer · 400, 413 the request is at fault · 500 the model raised
+    GET  /models/{endpoint}           200 what is served
+    both                              503 there is no model to run, and why
+
+A request makes no AWS call (law 7). Its answer is one JSON body, its trace one log line (`telemetry`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from . import telemetry
+from .decode import decode
+from .errors import ModelUnavailable, RequestRefused, UnusableAnswer
+from .fetch import fetch_artifact
+from .loading import Fetch, Runtime, Served, first_line, load_served
+
+PROBE_STAGE = "perch-probe"
+"""`requestContext.stage` of a probe; API Gateway sets it for every other request, so that no client can."""
+
+_HEADERS = {"content-type": "application/json"}
+
+Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
+
+
+class Outcome(NamedTuple):
+    """What one request came to; `error` is the sentence of the body when there is one."""
+
+    status: int
+    body: dict[str, Any]
+    rows: int = 0
+    error: str | None = None
+    headers: Mapping[str, str] = _HEADERS
+
+
+def make_handler(
+    *, runtime: Runtime, environ: Mapping[str, str] | None = None, fetch: Fetch = fetch_artifact
+) -> Handler:
+    """Load the model that the environment points at and return the handler that serves it.
+
+    Args:
+        runtime: `onnx` or `torch`.
+        environ: environment variables (contracts.md); the process's own by default.
+        fetch: reads the artifact from the store.
+
+    Raises:
+        ArtifactUnreachable: the store did not answer; the init fails, and Lambda begins again.
+    """
+    variables = os.environ if environ is None else environ
+    endpoint = variables.get("PERCH_ENDPOINT", "")
+    base = f"/models/{endpoint}"
+    served, reason = _load(runtime, variables, fetch)
+    names = {"model": served.pointer.model, "version": served.pointer.version} if served else {}
+
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        started = time.perf_counter()
+        request_id: str = context.aws_request_id
+        revision: str = context.function_version
+        try:
+            wanted = _route(event, base)
+            if served is None:
+                outcome = _refusal(503, reason)
+            elif wanted == "POST":
+                outcome = _predict(served, event, request_id)
+            else:
+                outcome = Outcome(200, _description(served, endpoint, runtime))
+        except RequestRefused as refused:
+            outcome = _refusal(refused.status, str(refused))
+            if refused.allow:
+                outcome = outcome._replace(headers={**_HEADERS, "allow": refused.allow})
+        status, body, rows, error, headers = outcome
+        if error is None:
+            body = {**names, "revision": revision, **body}
+        body["request_id"] = request_id
+        answer = {
+            "statusCode": status,
+            "headers": headers,
+            "body": orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode(),
+        }
+        ms = (time.perf_counter() - started) * 1000
+        line: dict[str, Any] = {
+            "level": "ERROR" if status >= 500 else "INFO",
+            "event": "predictor.answered",
+            "request_id": request_id,
+            **names,
+            "status": status,
+            "rows": rows,
+        }
+        if error is not None:
+            line["error"] = error
+        elif rows:
+            line["predictions"] = body["predictions"][: telemetry.MAX_PREDICTIONS]
+        asked = event.get("requestContext") or {}
+        if asked.get("stage") == PROBE_STAGE:
+            line["event"] = "predictor.probed"
+            line["latency_ms"] = ms
+            line["revision"] = revision
+        else:
+            at = asked.get("timeEpoch") or int(time.time() * 1000)
+            line = telemetry.with_metrics(line, endpoint=endpoint, revision=revision, status=status, ms=ms, at=at)
+        telemetry.write(line)
+        return answer
+
+    return handler
+
+
+def _load(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> tuple[Served | None, str]:
+    """The model, or the reason why there is none; one log line says which and how long it took."""
+    started = time.perf_counter()
+    try:
+        served = load_served(runtime, environ, fetch)
+    except ModelUnavailable as error:
+        telemetry.write({"level": "WARNING", "event": "predictor.unavailable", "reason": str(error)})
+        if error.__cause__ is not None:
+            telemetry.write_failure("predictor.load_failed", error.__cause__)
+        return None, str(error)
+    pointer = served.pointer
+    telemetry.write(
+        {
+            "level": "INFO",
+            "event": "predictor.loaded",
+            "model": pointer.model,
+            "version": pointer.version,
+            "sha256": pointer.sha256,
+            "bytes": pointer.size,
+            "load_ms": (time.perf_counter() - started) * 1000,
+        }
+    )
+    return served, ""
+
+
+def _route(event: dict[str, Any], base: str) -> str:
+    """The method, sure to be the one that its path takes; a named stage may come before the path.
+
+    Raises:
+        RequestRefused: 404 for another path, 405 for another method.
+    """
+    try:
+        http = event["requestContext"]["http"]
+        method, path = http["method"], http["path"]
+    except (KeyError, TypeError) as error:
+        raise RequestRefused(400, "the event is not an HTTP API request (payload format 2.0)") from error
+    if path.endswith(f"{base}/predict"):
+        wanted = "POST"
+    elif path.endswith(base):
+        wanted = "GET"
+    else:
+        raise RequestRefused(
+            404, f"there is no {path[:100]!a} here; POST {base}/predict and GET {base} are answered"
+        )
+    if method != wanted:
+        raise RequestRefused(405, f"{base}{'/predict' if wanted == 'POST' else ''} takes {wanted}", allow=wanted)
+    return wanted
+
+
+def _predict(served: Served, event: dict[str, Any], request_id: str) -> Outcome:
+    model = served.model
+    rows = decode(event, model.features, model.dtype)
+    count = len(rows)
+    try:
+        predictions, probabilities = served.reading.read(model.run(rows), count)
+    except UnusableAnswer as error:
+        return _refusal(500, str(error), count)
+    except Exception as error:  # noqa: BLE001 - whatever a model raises is an answer of 500, not a crash
+        telemetry.write_failure("predictor.model_raised", error, request_id=request_id)
+        return _refusal(500, f"the model raised {type(error).__name__}: {first_line(error)}", count)
+    body = {"predictions": predictions}
+    if probabilities is not None:
+        body["probabilities"] = probabilities
+    return Outcome(200, body, count)
+
+
+def _description(served: Served, endpoint: str, runtime: str) -> dict[str, Any]:
+    pointer = served.pointer
+    return {
+        "endpoint": endpoint,
+        "runtime": runtime,
+        "format": pointer.format,
+        "sha256": pointer.sha256,
+        "size": pointer.size,
+        "signature": served.model.signature.to_json(),
+    }
+
+
+def _refusal(status: int, sentence: str, rows: int = 0) -> Outcome:
+    return Outcome(status, {"error": sentence}, rows, sentence)

@@ -1,0 +1,80 @@
+"""The init phase: from the environment to a model that is ready, or to the reason why there is none.
+
+    PERCH_POINTER → Pointer → fetch → verify → runtime.load → one row of zeros → Served
+
+Nothing parses a byte before `verify` has compared all of them. Whatever a loader raises becomes the sentence that this
+revision answers with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from perch.domain.model import Pointer
+
+from .answer import Reading, learn_reading
+from .errors import ModelUnavailable
+from .runtimes import Model, loader_of, zero_row
+from .verify import verify
+
+Fetch = Callable[[str, Pointer], bytes]
+Runtime = Literal["onnx", "torch"]
+
+FORMAT = {"onnx": "onnx", "torch": "safetensors"}
+"""The artifact format that each runtime loads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A model that is ready: which one, how to run it, and how to read what it gives."""
+
+    pointer: Pointer
+    model: Model
+    reading: Reading
+
+
+def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> Served:
+    """Load the model that the environment points at.
+
+    Raises:
+        ModelUnavailable: there is none, it is not what was registered, or it does not load.
+        ArtifactUnreachable: the store did not answer.
+    """
+    pointer = _pointer(environ)
+    if pointer.format != FORMAT[runtime]:
+        raise ModelUnavailable(
+            f"{pointer.model} {pointer.version} is a {pointer.format} artifact; "
+            f"the {runtime} runtime loads {FORMAT[runtime]}"
+        )
+    bucket = environ.get("PERCH_STORE")
+    if not bucket:
+        raise ModelUnavailable("PERCH_STORE is not set, so there is no store to fetch the model from")
+    data = fetch(bucket, pointer)
+    verify(data, pointer)
+    try:
+        model = loader_of(runtime)(data)
+        reading = learn_reading(model.run(zero_row(model)), model.output)
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{pointer.model} {pointer.version} was verified but does not load: {type(error).__name__}: "
+            f"{first_line(error)}"
+        ) from error
+    return Served(pointer=pointer, model=model, reading=reading)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, shortened: fit for a client, without paths of a stack trace."""
+    text = str(error).strip() or "no message"
+    return text.splitlines()[0][:300]
+
+
+def _pointer(environ: Mapping[str, str]) -> Pointer:
+    text = environ.get("PERCH_POINTER")
+    if not text:
+        raise ModelUnavailable("no model has been deployed to this endpoint yet; upload one to the model store")
+    try:
+        return Pointer.from_json(text)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelUnavailable(f"PERCH_POINTER is not a pointer to a model: {error}") from error

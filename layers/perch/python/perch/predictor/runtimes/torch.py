@@ -1,0 +1,84 @@
+"""Safetensors models on torch: the declared layers are built, the tensors are put in, nothing is unpickled.
+
+The layers come from `perch.artifacts`, which has already compared them with the tensors of the file; here each allowed
+type meets its class. They are built on torch's meta device, so that no memory is taken and no random number drawn
+for weights that the file brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load
+from torch import nn
+
+from perch.artifacts.architecture import Architecture, Layer
+from perch.artifacts.safetensors_file import inspect_safetensors, read_architecture, read_header
+from perch.predictor.torch_layers import Sum, ToIndex
+
+CLASSES: dict[str, Callable[..., nn.Module]] = {
+    "AvgPool1d": nn.AvgPool1d,
+    "AvgPool2d": nn.AvgPool2d,
+    "BatchNorm1d": nn.BatchNorm1d,
+    "BatchNorm2d": nn.BatchNorm2d,
+    "Conv2d": nn.Conv2d,
+    "Dropout": nn.Dropout,
+    "Embedding": nn.Embedding,
+    "Flatten": nn.Flatten,
+    "GELU": nn.GELU,
+    "LayerNorm": nn.LayerNorm,
+    "Linear": nn.Linear,
+    "MaxPool2d": nn.MaxPool2d,
+    "ReLU": nn.ReLU,
+    "Sigmoid": nn.Sigmoid,
+    "Softmax": lambda: nn.Softmax(dim=-1),
+    "Tanh": nn.Tanh,
+    "ToIndex": ToIndex,
+    "Unflatten": lambda unflattened_size: nn.Unflatten(1, unflattened_size),
+}
+
+
+def build(architecture: Architecture) -> nn.Sequential:
+    """Make the layers of a checked architecture, with weights as torch initialises them."""
+    return _sequential(architecture.layers)
+
+
+def _sequential(layers: Sequence[Layer]) -> nn.Sequential:
+    return nn.Sequential(*(_module(layer) for layer in layers))
+
+
+def _module(layer: Layer) -> nn.Module:
+    if layer.type == "Sum":
+        return Sum(*(_sequential(branch) for branch in layer.branches))
+    return CLASSES[layer.type](**layer.options)
+
+
+class TorchModel:
+    """A built module in evaluation mode, one thread."""
+
+    dtype: np.dtype[Any] = np.dtype(np.float32)
+
+    def __init__(self, data: bytes) -> None:
+        torch.set_num_threads(1)
+        inspected = inspect_safetensors(data)
+        with torch.device("meta"):
+            self._module = build(read_architecture(read_header(data)))
+        self._module.load_state_dict(load(data), strict=True, assign=True)
+        self._module.eval().requires_grad_(requires_grad=False)
+        self.signature = inspected.signature
+        self.features = self.signature.features
+        self.output: str | None = inspected.details["output"]
+
+    def run(self, rows: NDArray[Any]) -> list[Any]:
+        """The one output, as an array."""
+        with torch.inference_mode():
+            return [self._module(torch.from_numpy(rows)).numpy()]
+
+
+def load_torch(data: bytes) -> TorchModel:
+    """Load a verified safetensors file."""
+    return TorchModel(data)

@@ -1,0 +1,59 @@
+"""One structured log line a request; CloudWatch reads the metrics out of it (embedded metric format).
+
+`_aws` names the metrics and where they count: for the endpoint, and for this revision of the endpoint. The rest of the
+line is for people and for whatever reads the log downstream. A probe is logged without `_aws`: it is not traffic.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import orjson
+
+_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+
+_METRICS = [
+    {
+        "Namespace": "Perch",
+        "Dimensions": [["Endpoint"], ["Endpoint", "Revision"]],
+        "Metrics": [
+            {"Name": "Requests", "Unit": "Count"},
+            {"Name": "Failures", "Unit": "Count"},
+            {"Name": "ClientErrors", "Unit": "Count"},
+            {"Name": "Latency", "Unit": "Milliseconds"},
+        ],
+    }
+]
+
+MAX_PREDICTIONS = 20
+"""Predictions of one request that the line repeats; `rows` says how many there were."""
+
+
+def write(line: dict[str, Any]) -> None:
+    """Print one line of JSON."""
+    sys.stdout.write(orjson.dumps(line, option=_OPTIONS).decode())
+
+
+def with_metrics(
+    line: dict[str, Any], *, endpoint: str, revision: str, status: int, ms: float, at: int
+) -> dict[str, Any]:
+    """Add the metrics of one request to its line; `at` is the request's time in ms since 1970."""
+    return {
+        "_aws": {"Timestamp": at, "CloudWatchMetrics": _METRICS},
+        "Endpoint": endpoint,
+        "Revision": revision,
+        "Requests": 1,
+        "Failures": 1 if status >= 500 else 0,
+        "ClientErrors": 1 if 400 <= status < 500 else 0,
+        "Latency": ms,
+        **line,
+    }
+
+
+def write_failure(event: str, error: BaseException, **fields: Any) -> None:
+    """Print where something raised; clients are told only what."""
+    trace = "".join(traceback.format_exception(error))[-8000:]
+    text = trace.encode("utf-8", "replace").decode()  # a message may hold characters that JSON cannot
+    write({"level": "ERROR", "event": event, **fields, "trace": text})
