@@ -45,7 +45,7 @@ def load(kind: type[T], document: Any) -> T:
 
 def iso(at: datetime) -> str:
     """Return a time as ISO 8601 text in UTC, always with microseconds, so that text order is time order."""
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -1,0 +1,55 @@
+"""The codec loses nothing."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perch.domain.codec import dump, iso, load, parse_time
+from perch.domain.judge import AlarmSeen, Counts, Evidence
+from perch.domain.rollout import Endpoint
+from tests.unit.values import T0, live, shifting
+
+
+def test_a_whole_endpoint_survives_being_stored():
+    """An endpoint in the middle of a rollout is the same after a round trip through JSON."""
+    state = shifting()
+
+    assert load(Endpoint, json.loads(json.dumps(dump(state)))) == state
+
+
+def test_optional_parts_stay_absent():
+    """None stays None."""
+    assert load(Endpoint, dump(live())).rollout is None
+
+
+def test_a_document_of_an_older_release_can_be_read():
+    """Fields that are missing take their defaults, fields that are unknown are passed over."""
+    assert load(Endpoint, {"name": "digits", "colour": "blue"}) == Endpoint(name="digits")
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_times_keep_their_instant_and_their_order(at):
+    """ISO text names the same instant again."""
+    if 1 < at.year < 9999:
+        assert parse_time(iso(at)) == at
+
+
+@given(st.lists(st.datetimes(min_value=T0.replace(tzinfo=None)), min_size=2, max_size=5))
+def test_text_order_is_time_order(times):
+    """Sorting the texts sorts the times, which the registry's keys rely on."""
+    aware = [t.replace(tzinfo=T0.tzinfo) for t in times]
+
+    assert [parse_time(t) for t in sorted(map(iso, aware))] == sorted(aware)
+
+
+@given(st.integers(0), st.integers(0), st.text())
+def test_evidence_survives(requests, failures, reason):
+    """Tuples of values come back as tuples of values."""
+    evidence = Evidence(
+        candidate=Counts(requests=requests, failures=failures),
+        until=T0,
+        alarms=(AlarmSeen(name="perch/digits/failures", in_alarm=True, since=T0, reason=reason),),
+    )
+
+    assert load(Evidence, json.loads(json.dumps(dump(evidence)))) == evidence
