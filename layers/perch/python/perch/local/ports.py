@@ -84,14 +84,15 @@ class Target:
 
 
 class Refused(Exception):  # noqa: N818 - named for what happened, as AWS names its errors
-    """Lambda would refuse this call; `code` is its error code and `status` its HTTP status."""
+    """Lambda would refuse this call; `code` is its error code, `status` its HTTP status, `reason` why it throttled."""
 
-    def __init__(self, code: str, message: str, status: int) -> None:
+    def __init__(self, code: str, message: str, status: int, reason: str | None = None) -> None:
         """Keep the parts that the API answers with."""
         super().__init__(message)
         self.code = code
         self.message = message
         self.status = status
+        self.reason = reason
 
 
 class Functions(Protocol):

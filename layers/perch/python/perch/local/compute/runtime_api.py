@@ -1,0 +1,122 @@
+"""The Lambda Runtime API, as the runtime client inside a worker speaks it (version 2018-06-01).
+
+Each worker has a listener of its own, so the connection says who is calling. The clients are known (`awslambdaric`
+over libcurl, and `http.client` for init errors): they send a Content-Length, so the parser looks for the end of the
+head and for that one header, and for nothing else. An event leaves in one segment, head and body together: split in
+two, Nagle's algorithm and delayed acknowledgements would hold each one up for 40 ms.
+
+Left out: response streaming, the Extensions and Telemetry APIs, SnapStart's restore calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Protocol
+
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
+_NEXT = b"/2018-06-01/runtime/invocation/next"
+_INVOCATION = b"/2018-06-01/runtime/invocation/"
+_INIT_ERROR = b"/2018-06-01/runtime/init/error"
+
+
+def _answer(status: str, body: bytes) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+_ACCEPTED = _answer("202 Accepted", b'{"status":"OK"}')
+_WRONG_ID = _answer("400 Bad Request", b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}')
+_TOO_LARGE = _answer(
+    "413 Payload Too Large",
+    b'{"errorMessage":"Exceeded maximum allowed payload size","errorType":"RequestEntityTooLarge"}',
+)
+_UNKNOWN = _answer("404 Not Found", b'{"errorMessage":"Not found","errorType":"NotFound"}')
+
+
+class Sandbox(Protocol):
+    """What the API does for a worker."""
+
+    def on_next(self, connection: RuntimeApi) -> None:
+        """The runtime is ready for an event."""
+
+    def on_response(self, request_id: str, body: bytes) -> bool | None:
+        """The handler answered; True if accepted, False if the answer is too large, None for a wrong request id."""
+
+    def on_error(self, request_id: str, body: bytes) -> bool | None:
+        """The handler raised; None for a wrong request id."""
+
+    def on_init_error(self, body: bytes) -> None:
+        """The runtime could not load the handler."""
+
+
+class RuntimeApi(asyncio.Protocol):
+    """One connection of a runtime client."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        """Serve one worker."""
+        self._sandbox = sandbox
+        self._buffer = bytearray()
+        self._needed = 0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport to answer on."""
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - for the reader
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is a Transport only in shape
+
+    def data_received(self, data: bytes) -> None:
+        """Take in bytes; act on each whole request."""
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) > self._needed:
+            end = buffer.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            found = _LENGTH.search(buffer, 0, end)
+            size = end + 4 + (int(found[1]) if found else 0)
+            if len(buffer) < size:
+                self._needed = size - 1
+                return
+            head, body = bytes(buffer[:end]), bytes(buffer[end + 4 : size])
+            del buffer[:size]
+            self._needed = 0
+            self._handle(head, body)
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the runtime client."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _handle(self, head: bytes, body: bytes) -> None:
+        path = head.split(b" ", 2)[1]
+        if path == _NEXT:
+            self._sandbox.on_next(self)
+        elif path.startswith(_INVOCATION):
+            request_id, _, verb = path[len(_INVOCATION) :].partition(b"/")
+            take = self._sandbox.on_response if verb == b"response" else self._sandbox.on_error
+            accepted = take(request_id.decode("ascii", "replace"), body)
+            self.write(_WRONG_ID if accepted is None else _ACCEPTED if accepted else _TOO_LARGE)
+        elif path == _INIT_ERROR:
+            self.write(_ACCEPTED)
+            self._sandbox.on_init_error(body)
+        else:
+            self.write(_UNKNOWN)
+
+
+def event(request_id: str, deadline_ms: int, arn: str, trace_id: str, payload: bytes) -> bytes:
+    """Return the answer to `next`: one event for the handler.
+
+    Args:
+        request_id: Of the invocation.
+        deadline_ms: When the function times out, in milliseconds of real time since the epoch.
+        arn: As invoked, qualifier included.
+        trace_id: Value of the X-Ray header.
+        payload: The event, as JSON.
+    """
+    head = (
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: {request_id}\r\n"
+        f"Lambda-Runtime-Deadline-Ms: {deadline_ms}\r\nLambda-Runtime-Invoked-Function-Arn: {arn}\r\n"
+        f"Lambda-Runtime-Trace-Id: {trace_id}\r\nContent-Length: {len(payload)}\r\n\r\n"
+    )
+    return head.encode() + payload
