@@ -1,0 +1,295 @@
+"""Settings: `perch.toml` as frozen, checked values.
+
+`load` reads the file and checks all of it before anything is built; a mistake raises one `SettingsError` that lists
+every problem, each with the key it is about and what would be right. `Settings.as_endpoints_json` writes the canonical
+document that is deployed beside the functions (docs/contracts.md): times in seconds, weights as fractions, a linear
+rollout already expanded into its steps. What the functions make of that document is theirs to say.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cdk.reading import Reader, WrongValueError, duration, fraction, one_of, spell, text, whole
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+
+# A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
+CONTROL_FUNCTIONS = ("register-model", "drive-rollouts", "roll-back", "check-health", "describe-api")
+
+_RATE = "an EventBridge schedule counts in minutes"
+_NAME = text(
+    r"[a-z][a-z0-9-]{0,18}[a-z0-9]|[a-z]",
+    "1 to 20 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
+)
+_ENDPOINT = text(r"[a-z][a-z0-9-]{0,39}", "1 to 40 lower-case letters, digits and hyphens, beginning with a letter")
+_MODEL = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, '.', '_' and '-', not beginning with one")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; `problems` has one sentence for each thing that is wrong."""
+
+    def __init__(self, path: Path, problems: list[str]) -> None:
+        """Keep the parts, and make of them one message that names the file on every line."""
+        super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
+        self.path = path
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a rollout: its share of traffic, held for a time, until enough requests were seen."""
+
+    weight: float
+    hold_s: int
+    requests: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """How traffic moves to a new revision. `direct` has no steps; the move to 100 % is never a step of its own."""
+
+    strategy: str = "canary"
+    steps: tuple[Step, ...] = (
+        Step(weight=0.05, hold_s=10 * MINUTE),
+        Step(weight=0.25, hold_s=10 * MINUTE),
+        Step(weight=0.5, hold_s=10 * MINUTE),
+    )
+    settle_s: int = 2 * MINUTE
+    deadline_s: int = 7 * DAY
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """What is watched. `error_rate` needs `min_errors` failures to speak; `latency_p99_ms` None is not watched."""
+
+    error_rate: float = 0.05
+    min_errors: int = 3
+    latency_p99_ms: int | None = None
+    probe_failures: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """One endpoint: the model it serves, on what, and how its revisions change."""
+
+    name: str
+    model: str
+    runtime: str
+    memory_mb: int = 1024
+    timeout_s: int = 10
+    approval: str = "auto"
+    health_check_s: int = 5 * MINUTE
+    max_artifact_mb: int = 200
+    rollout: Rollout = field(default_factory=Rollout)
+    guards: Guards = field(default_factory=Guards)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Api:
+    """The front door. `auth` is `iam` (signed requests) or `none`; the throttle counts requests of the whole API."""
+
+    auth: str = "iam"
+    throttle_rate: int = 1_000
+    throttle_burst: int = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All that is declared."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    tick_s: int = MINUTE
+    architecture: str = "arm64"
+    log_days: int = 30
+    torch_index: str | None = None
+    api: Api = field(default_factory=Api)
+
+    def as_endpoints_json(self) -> str:
+        """Write the canonical document that the functions read; the same settings always give the same text."""
+        return json.dumps({"name": self.name, "endpoints": [asdict(e) for e in self.endpoints]}, indent=2) + "\n"
+
+
+def load(path: Path) -> Settings:
+    """Read and check a settings file.
+
+    Raises:
+        SettingsError: the file is missing, is not TOML, or anything in it is wrong; all problems at once.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(path, ["there is no such file; name another one with -c settings=FILE"]) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, [f"cannot be read as TOML: {error}"]) from error
+    return parse(document, path)
+
+
+def parse(document: Mapping[str, object], path: Path) -> Settings:
+    """Check a document that was already read from `path`. Raises SettingsError."""
+    problems: list[str] = []
+    reader = Reader(document, "", problems)
+    settings = Settings(
+        name=reader.value("name", _NAME, "perch"),
+        tick_s=reader.value("tick", duration(MINUTE, HOUR, whole_minutes=_RATE), MINUTE),
+        architecture=reader.value("architecture", one_of("arm64", "x86_64"), "arm64"),
+        log_days=reader.value("log_days", _log_days, 30),
+        torch_index=_torch_index(reader.inner("image")),
+        api=_api(reader.inner("api")),
+        endpoints=_endpoints(reader.inner("endpoints")),
+    )
+    reader.close()
+    if problems:
+        raise SettingsError(path, problems)
+    return settings
+
+
+def _api(reader: Reader) -> Api:
+    api = Api(
+        auth=reader.value("auth", one_of("iam", "none"), Api.auth),
+        throttle_rate=reader.value("throttle_rate", whole(1, 100_000, "of requests a second"), Api.throttle_rate),
+        throttle_burst=reader.value("throttle_burst", whole(1, 100_000, "of requests"), Api.throttle_burst),
+    )
+    reader.close()
+    return api
+
+
+def _torch_index(reader: Reader) -> str | None:
+    check = text(r"https://\S+", "the https address of a package index")
+    index = reader.value("torch_index", check, "") or None
+    reader.close()
+    return index
+
+
+def _endpoints(reader: Reader) -> tuple[Endpoint, ...]:
+    if not reader.table:
+        reader.problems.append("endpoints: declare at least one, as [endpoints.<name>] with its runtime")
+    return tuple(_endpoint(name, reader) for name in reader.table)
+
+
+def _endpoint(name: str, endpoints: Reader) -> Endpoint:
+    reader = endpoints.inner(name)
+    endpoints.value(name, lambda _: _endpoint_name(name), name)
+    # An HTTP API waits 30 seconds at most, so a predictor that may take longer would only be billed for it.
+    timeout_s = reader.value("timeout_s", whole(1, 30, "of seconds"), Endpoint.timeout_s)
+    endpoint = Endpoint(
+        name=name,
+        model=reader.value("model", _MODEL, name),
+        runtime=reader.required("runtime", one_of("onnx", "torch"), "onnx"),
+        memory_mb=reader.value("memory_mb", whole(128, 10_240, "of megabytes"), Endpoint.memory_mb),
+        timeout_s=timeout_s,
+        approval=reader.value("approval", one_of("auto", "manual"), Endpoint.approval),
+        health_check_s=reader.value(
+            "health_check", duration(MINUTE, DAY, whole_minutes=_RATE), Endpoint.health_check_s
+        ),
+        # The artifact is fetched into /tmp, which holds 512 MB.
+        max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
+        rollout=_rollout(reader.inner("rollout")),
+        guards=_guards(reader.inner("guards"), timeout_s),
+    )
+    reader.close()
+    return endpoint
+
+
+def _endpoint_name(name: str) -> str:
+    if name in CONTROL_FUNCTIONS:
+        raise WrongValueError("is the name of one of Perch's own functions; choose another")
+    return _ENDPOINT(name)
+
+
+def _guards(reader: Reader, timeout_s: int) -> Guards:
+    guards = Guards(
+        error_rate=reader.value("error_rate", fraction, Guards.error_rate),
+        min_errors=reader.value("min_errors", whole(1, 1_000_000), Guards.min_errors),
+        latency_p99_ms=reader.value(
+            "latency_p99_ms", whole(1, timeout_s * 1_000, "of milliseconds (up to timeout_s)"), 0
+        )
+        or None,
+        probe_failures=reader.value("probe_failures", whole(1, 1_000), Guards.probe_failures),
+    )
+    reader.close()
+    return guards
+
+
+def _rollout(reader: Reader) -> Rollout:
+    default = Rollout()
+    strategies = one_of("direct", "canary", "linear", later=("blue-green", "shadow"))
+    known = len(reader.problems)
+    strategy = reader.value("strategy", strategies, default.strategy)
+    steps: tuple[Step, ...] = ()
+    if len(reader.problems) > known:
+        # The other keys belong to one strategy or another; without knowing which, nothing true can be said of them.
+        return default
+    if strategy == "canary":
+        steps = reader.value("steps", lambda value: _steps(value, reader), default.steps)
+    elif strategy == "linear":
+        steps = _linear(reader)
+    rollout = Rollout(
+        strategy=strategy,
+        steps=steps,
+        settle_s=reader.value("settle", duration(MINUTE, HOUR), default.settle_s),
+        deadline_s=reader.value("deadline", duration(HOUR, 90 * DAY), default.deadline_s),
+    )
+    reader.close()
+    slow = max((step.hold_s for step in steps), default=0)
+    if slow >= rollout.deadline_s:
+        held, limit = spell(slow), spell(rollout.deadline_s)
+        reader.complain("deadline", f"a step is held for {held}, but has to end within {limit}; allow it more time")
+    return rollout
+
+
+def _steps(value: object, rollout: Reader) -> tuple[Step, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise WrongValueError('write at least one step, as steps = [{weight = "5%", hold = "1 hour", requests = 50}]')
+    known = len(rollout.problems)
+    steps = tuple(
+        _step(Reader(item, f"{rollout.path('steps')}[{i}]", rollout.problems)) for i, item in enumerate(value)
+    )
+    weights = [step.weight for step in steps]
+    if len(rollout.problems) == known and weights != sorted(set(weights)):
+        listed = ", ".join(f"{weight:.4g}" for weight in weights)
+        raise WrongValueError(f"weights must grow from step to step, but they are {listed}")
+    return steps
+
+
+def _step(reader: Reader) -> Step:
+    step = Step(
+        weight=reader.required("weight", fraction, 0.5),
+        hold_s=reader.required("hold", duration(MINUTE, 30 * DAY), MINUTE),
+        requests=reader.value("requests", _REQUESTS, Step.requests),
+    )
+    reader.close()
+    return step
+
+
+def _linear(reader: Reader) -> tuple[Step, ...]:
+    """Expand equal steps: an increment of 25 % gives 25 %, 50 % and 75 %; the rest is the promotion."""
+    increment = reader.value("increment", _increment, 0.1)
+    hold_s = reader.value("interval", duration(MINUTE, 30 * DAY), 10 * MINUTE)
+    requests = reader.value("requests", _REQUESTS, Step.requests)
+    weights = (round(increment * i, 6) for i in range(1, 100))
+    return tuple(Step(weight=weight, hold_s=hold_s, requests=requests) for weight in weights if weight < 1)
+
+
+def _increment(value: object) -> float:
+    share = fraction(value)
+    if share < 0.01:
+        raise WrongValueError(f"{value!r} does not fit; the smallest increment is 1%")
+    return share
+
+
+_REQUESTS = whole(1, 1_000_000_000, "of requests")
+_RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+
+
+def _log_days(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value not in _RETENTION:
+        raise WrongValueError(
+            f"{value!r} does not fit; CloudWatch Logs keeps for one of {', '.join(map(str, _RETENTION))} days"
+        )
+    return value

@@ -1,0 +1,274 @@
+"""The delivery stack: what registers uploads, drives rollouts, rolls them back and checks health; and what wakes it.
+
+    upload ──► register_model ──► event ──► drive_rollouts ◄── every tick
+    alarms ──► roll_back                    check_health   ◄── every so often, for each endpoint
+
+The stack knows the predictors by their names only. What each function may do stands at the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_events as events
+from aws_cdk import aws_s3 as s3
+from aws_cdk import aws_sns as sns
+from constructs import Construct
+
+from cdk.constructs.alarms import (
+    AlarmPermission,
+    ControlAlarms,
+    ControlAlarmsProps,
+    EndpointAlarms,
+    EndpointAlarmsProps,
+)
+from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
+from cdk.constructs.dead_letters import DeadLetters
+from cdk.constructs.layer_shelf import PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
+from cdk.constructs.nag import acknowledge, spelled_arn, spelled_objects, wide
+from cdk.constructs.wake import Wake, WakeProps
+from cdk.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryStackProps:
+    """What delivery works on: the model store, the registry, and the topic that its alarms tell."""
+
+    root: Path
+    settings: Settings
+    store: s3.IBucket
+    table: dynamodb.ITable
+    topic: sns.ITopic
+
+
+class DeliveryStack(Stack):
+    """The control side of Perch."""
+
+    def __init__(self, scope: Construct, id_: str, *, props: DeliveryStackProps) -> None:
+        super().__init__(scope, id_, description="Perch: registration, rollouts, health checks")
+        self._props = props
+        self._layers = LayerShelf(self, "Layers", props=LayerShelfProps(root=props.root, settings=props.settings))
+        self._dead_letters = DeadLetters(self, "DeadLetters").queue
+
+        self.register_model = self._function(
+            "register-model",
+            "Checks each upload and registers it as an immutable model version, or says why not",
+            memory_mb=1_024,
+            timeout=Duration.minutes(5),
+            takes=(PACKAGE, "powertools", SETTINGS, "onnx"),
+        )
+        self.roll_back = self._function(
+            "roll-back", "Puts all traffic back on the stable revision when an alarm goes off"
+        )
+        self.drive_rollouts = self._function(
+            "drive-rollouts",
+            "Moves each rollout one step nearer to its end, on evidence",
+            memory_mb=512,
+            timeout=Duration.seconds(50),
+            environment={"PERCH_ROLL_BACK_ARN": self.roll_back.function.function_arn},
+            max_event_age=Duration.minutes(5),
+        )
+        self.check_health = self._function(
+            "check-health",
+            "Sends golden requests to the revisions of an endpoint",
+            timeout=Duration.minutes(2),
+            max_event_age=Duration.minutes(15),
+        )
+        self._wake()
+        self._watch()
+        self._grant()
+
+        CfnOutput(self, "DeadLetterQueueUrl", value=self._dead_letters.queue_url)
+
+    def _function(
+        self,
+        verb: str,
+        description: str,
+        *,
+        memory_mb: int = 256,
+        timeout: Duration | None = None,
+        takes: tuple[str, ...] = (PACKAGE, "powertools", SETTINGS),
+        environment: dict[str, str] | None = None,
+        max_event_age: Duration | None = None,
+    ) -> ControlFunction:
+        props, settings = self._props, self._props.settings
+        return ControlFunction(
+            self,
+            verb.title().replace("-", ""),
+            props=ControlFunctionProps(
+                root=props.root,
+                name=settings.name,
+                verb=verb,
+                description=description,
+                layers=self._layers,
+                architecture=settings.architecture,
+                log_days=settings.log_days,
+                takes=takes,
+                environment={
+                    "PERCH_TABLE": props.table.table_name,
+                    "PERCH_STORE": props.store.bucket_name,
+                    **(environment or {}),
+                },
+                memory_mb=memory_mb,
+                timeout=timeout or Duration.seconds(30),
+                dead_letters=self._dead_letters,
+                max_event_age=max_event_age or Duration.hours(6),
+            ),
+        )
+
+    def _wake(self) -> None:
+        settings = self._props.settings
+        self._on(
+            "Uploads",
+            self.register_model,
+            # Every key, also those outside models/: they are refused in words rather than ignored.
+            events.EventPattern(
+                source=["aws.s3"],
+                detail_type=["Object Created"],
+                detail={"bucket": {"name": [self._props.store.bucket_name]}},
+            ),
+        )
+        self._on(
+            "Registrations",
+            self.drive_rollouts,
+            events.EventPattern(source=["perch"], detail_type=["ModelVersionRegistered"]),
+        )
+        self._on(
+            "AlarmsGoingOff",
+            self.roll_back,
+            events.EventPattern(
+                source=["aws.cloudwatch"],
+                detail_type=["CloudWatch Alarm State Change"],
+                detail={"alarmName": [{"prefix": f"{settings.name}/"}], "state": {"value": ["ALARM"]}},
+            ),
+        )
+        self._every("Tick", self.drive_rollouts, settings.tick_s, None)
+        for endpoint in settings.endpoints:
+            saying = {"endpoint": endpoint.name, "time": events.EventField.time}
+            self._every(
+                f"Health-{endpoint.name}",
+                self.check_health,
+                endpoint.health_check_s,
+                events.RuleTargetInput.from_object(saying),
+            )
+
+    def _on(self, id_: str, woken: ControlFunction, pattern: events.EventPattern) -> None:
+        props = WakeProps(
+            function=woken.function, description=f"{id_}: on the event", dead_letters=self._dead_letters, on=pattern
+        )
+        Wake(self, id_, props=props)
+
+    def _every(self, id_: str, woken: ControlFunction, seconds: int, saying: events.RuleTargetInput | None) -> None:
+        props = WakeProps(
+            function=woken.function,
+            description=f"{id_}: on the clock",
+            dead_letters=self._dead_letters,
+            every=seconds,
+            saying=saying,
+            # The next one comes anyway; an old one is only noise.
+            stale_after=Duration.seconds(max(60, min(seconds, 3_600))),
+        )
+        Wake(self, id_, props=props)
+
+    def _watch(self) -> None:
+        settings, topic_arn = self._props.settings, self._props.topic.topic_arn
+        AlarmPermission(self, "AlarmsMayRollBack", name=settings.name, function=self.roll_back.function)
+        for endpoint in settings.endpoints:
+            EndpointAlarms(
+                self,
+                f"Alarms-{endpoint.name}",
+                props=EndpointAlarmsProps(
+                    name=settings.name,
+                    endpoint=endpoint,
+                    roll_back_arn=self.roll_back.function.function_arn,
+                    topic_arn=topic_arn,
+                ),
+            )
+        ControlAlarms(
+            self,
+            "ControlAlarms",
+            props=ControlAlarmsProps(
+                name=settings.name,
+                tick_s=settings.tick_s,
+                driver_name=f"{settings.name}-drive-rollouts",
+                dead_letters=self._dead_letters,
+                topic_arn=topic_arn,
+            ),
+        )
+
+    def _grant(self) -> None:
+        """Let each function do what it does, on what it does it to."""
+        store, table = self._props.store, self._props.table.table_arn
+        names = [f"{self._props.settings.name}-{endpoint.name}" for endpoint in self._props.settings.endpoints]
+        functions = [self.format_arn(service="lambda", resource=f"function:{name}") for name in names]
+        # Of each function: its versions and its alias.
+        qualified = [f"{function}:*" for function in functions]
+        bus = self.format_arn(service="events", resource="event-bus/default")
+        alarms = self.format_arn(service="cloudwatch", resource=f"alarm:{self._props.settings.name}/*")
+
+        register = self.register_model.execution
+        register.allow("s3:GetObject", "s3:GetObjectVersion", on=[store.arn_for_objects("*")])
+        acknowledge(register, wide(spelled_objects(store, "*")), reason="Any key may be uploaded, and is looked at.")
+        register.allow("s3:ListBucket", on=[store.bucket_arn])
+        register.allow("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
+        # Idempotency takes its record back when the handler fails, so that the next try is not taken for a repetition.
+        register.allow("dynamodb:DeleteItem", on=[table], where=_keys("IDEMPOTENCY#register"))
+        register.allow("events:PutEvents", on=[bus])
+
+        drive = self.drive_rollouts.execution
+        drive.allow(
+            "dynamodb:GetItem",
+            "dynamodb:Query",
+            "dynamodb:PutItem",
+            "dynamodb:UpdateItem",
+            "dynamodb:DeleteItem",
+            on=[table],
+        )
+        # Only the environment of a function is changed, never its role or layers, so neither iam:PassRole nor
+        # lambda:GetLayerVersion is needed.
+        drive.allow(
+            "lambda:GetAlias",
+            "lambda:UpdateAlias",
+            "lambda:GetFunctionConfiguration",
+            "lambda:UpdateFunctionConfiguration",
+            "lambda:PublishVersion",
+            "lambda:InvokeFunction",
+            on=[*functions, *qualified],
+        )
+        drive.allow("cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", on=[alarms])
+        acknowledge(
+            drive,
+            wide(spelled_arn(self, service="cloudwatch", resource=f"alarm:{self._props.settings.name}/*")),
+            reason="The alarms of a rollout are named for its endpoint and its revision, which is yet to come.",
+        )
+        drive.allow_everywhere(
+            "cloudwatch:GetMetricData",
+            "cloudwatch:DescribeAlarms",
+            because="GetMetricData knows no resources to be narrowed to, and DescribeAlarms by prefix asks for all.",
+        )
+        drive.allow("events:PutEvents", on=[bus])
+
+        roll_back = self.roll_back.execution
+        roll_back.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
+        roll_back.allow("lambda:GetAlias", "lambda:UpdateAlias", on=[*functions, *qualified])
+
+        check = self.check_health.execution
+        check.allow("dynamodb:GetItem", on=[table])
+        check.allow("dynamodb:PutItem", on=[table], where=_keys("HEALTH#*"))
+        check.allow("lambda:InvokeFunction", on=qualified)
+
+        for execution in (drive, roll_back, check):
+            for name in names:
+                acknowledge(
+                    execution,
+                    wide(spelled_arn(self, service="lambda", resource=f"function:{name}:*")),
+                    reason="A revision's number is only known when it is published, long after deployment.",
+                )
+
+
+def _keys(pattern: str) -> dict[str, dict[str, list[str]]]:
+    """Return the condition that only items with such a partition key are touched."""
+    return {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [pattern]}}
