@@ -1,0 +1,1 @@
+"""EventBridge of the local cloud: patterns, the bus that matches and delivers, schedules, and targets."""

@@ -1,0 +1,401 @@
+"""The event bus: matches events with rules and delivers them to targets, in EventBridge's manner.
+
+moto keeps buses, rules and targets (so the API and CloudFormation work as ever); this bus does what moto does not:
+
+    PutEvents ─┐
+    S3 ────────┤                    ┌─ matches the pattern ─ input ─ faults ─ deliver ─ retry ─ dead-letter queue
+    alarms ────┼─> publish(event) ──┤  for each enabled rule, for each target
+    schedules ─┘                    └─ no rule: the event is gone
+
+A delivery happens in the thread that published, in order of rules and targets, so a test sees one order; Lambda
+functions are only put on Lambda's own asynchronous queue, so nobody waits for a handler. Retries and delays are timers
+of the virtual clock. Scheduled rules are timers too; they are set anew whenever a rule changes in moto (its functions
+that change rules are wrapped), and check their rule again when they fire.
+
+Left out: archives and replays, schemas, pipes, partner sources, API destinations, permissions, encryption, jitter of
+retries. `bus.faults` brings duplicates, losses, delays and reordering on demand (see `faults`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from moto.events import notifications as moto_notifications
+from moto.events.exceptions import InvalidEventPatternException, ValidationException
+from moto.events.models import EventsBackend, Rule, events_backends
+
+from perch.local.clock import Timer, VirtualClock
+from perch.local.events.faults import Delivery, DeliveryFaults
+from perch.local.events.patterns import EventPattern, InvalidPatternError
+from perch.local.events.s3 import S3Notifications
+from perch.local.events.schedules import InvalidScheduleError, parse_schedule
+from perch.local.events.targets import Sender, UndeliverableError, make_input
+from perch.local.patches import Patches
+from perch.local.ports import AsyncInvoker
+
+_log = logging.getLogger(__name__)
+_CHANGES_RULES = ("put_rule", "delete_rule", "enable_rule", "disable_rule", "delete_event_bus")
+_MAX_ENTRY = 256 * 1024
+_BACKOFF_LIMIT_S = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What became of one delivery.
+
+    `outcome` is "delivered", "lost", "delayed", "reordered", "retrying", "dead-lettered" or "dropped".
+    """
+
+    at: datetime
+    event_id: str
+    rule: str
+    target_arn: str
+    outcome: str
+    reason: str = ""
+
+
+@dataclass
+class _Scheduled:
+    expression: str
+    began: datetime
+    timer: Timer
+
+
+class EventBus:
+    """All buses of one account and region.
+
+    Args:
+        clock: The one clock.
+        invoker: Takes what goes to Lambda functions.
+        account: The account.
+        region: The region.
+
+    Attributes:
+        faults: What goes wrong with deliveries, for tests; may be set at any time.
+        history: The last thousand things that became of deliveries, the newest last.
+        sender: Sends to queues, topics, functions, log groups and buses by ARN.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        invoker: AsyncInvoker,
+        *,
+        account: str = "123456789012",
+        region: str = "us-east-1",
+        faults: DeliveryFaults | None = None,
+    ) -> None:
+        self._clock = clock
+        self._account = account
+        self._region = region
+        self.faults = faults or DeliveryFaults()
+        self.history: deque[Record] = deque(maxlen=1000)
+        self.sender = Sender(invoker, put_event=self._forward, now=clock.now, account=account)
+        self._patches = Patches()
+        self._s3 = S3Notifications(self.publish, clock.now)
+        self._lock = threading.RLock()
+        self._schedules: dict[str, _Scheduled] = {}
+        self._patterns: dict[str, EventPattern] = {}
+        self._waiting: Delivery | None = None  # a delivery that is to come after the next one
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
+    def publish(self, event: Mapping[str, Any], bus_name: str = "default") -> None:
+        """Match an event (as rules see it) with the rules of a bus and deliver it to their targets."""
+        bus = events_backends[self._account][self._region].event_buses.get(bus_name)
+        for rule in list(bus.rules.values()) if bus is not None else ():
+            if rule.state != "DISABLED" and not rule.scheduled_expression and self._matches(rule, event):
+                self._deliver_to_targets(rule, event)
+
+    def put_events(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """PutEvents: check up to ten entries, publish the good ones, answer one result for each."""
+        if not 1 <= len(entries) <= 10:
+            raise ValidationException(
+                "1 validation error detected: Value '[PutEventsRequestEntry]' at 'entries' failed to satisfy "
+                "constraint: Member must have length less than or equal to 10"
+            )
+        if sum(_entry_size(entry) for entry in entries) > _MAX_ENTRY:
+            raise ValidationException("Total size of the entries in the request is over the limit.")
+        results: list[dict[str, Any]] = []
+        for entry in entries:
+            refusal = _refusal(entry)
+            if refusal is not None:
+                results.append({"ErrorCode": refusal[0], "ErrorMessage": refusal[1]})
+                continue
+            results.append({"EventId": self._put_entry(entry)})
+        return results
+
+    def _put_entry(self, entry: Mapping[str, Any]) -> str:
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": entry["DetailType"],
+            "source": entry["Source"],
+            "account": self._account,
+            "time": _event_time(entry.get("Time"), self._clock.now()),
+            "region": self._region,
+            "resources": list(entry.get("Resources") or []),
+            "detail": json.loads(entry["Detail"]),
+        }
+        self.publish(event, str(entry.get("EventBusName") or "default").split("/")[-1])
+        return str(event["id"])
+
+    def _forward(self, bus_name: str, event: Mapping[str, Any]) -> None:
+        """An event that a rule, or Lambda's destination, sends on to another bus."""
+        self.publish(dict(event) | {"id": str(uuid.uuid4()), "region": self._region}, bus_name)
+
+    # -- matching ----------------------------------------------------------------------------------------------------
+
+    def _matches(self, rule: Rule, event: Mapping[str, Any]) -> bool:
+        text = rule.event_pattern.dump()
+        if not text:
+            return False
+        pattern = self._patterns.get(text)
+        if pattern is None:
+            try:
+                pattern = self._patterns[text] = EventPattern.parse(text)
+            except InvalidPatternError:
+                _log.exception("rule %s has a pattern that is not valid", rule.name)
+                return False
+        return pattern.matches(event)
+
+    def _deliver_to_targets(self, rule: Rule, event: Mapping[str, Any]) -> None:
+        for target in list(rule.targets):
+            self._deliver(Delivery(event=event, rule_name=rule.name, rule_arn=rule.arn, target=target))
+
+    # -- delivering --------------------------------------------------------------------------------------------------
+
+    def _deliver(self, delivery: Delivery) -> None:
+        """Deliver with the faults that were asked for."""
+        fault = self.faults.strike(delivery)
+        with self._lock:
+            overtaken, self._waiting = self._waiting, None
+            if fault == "reorder":
+                self._waiting = delivery
+        match fault:
+            case "lose":
+                self._record(delivery, "lost")
+            case "delay":
+                self._record(delivery, "delayed")
+                self._later(self.faults.delay_s, lambda: self._attempt(delivery))
+            case "reorder":
+                self._record(delivery, "reordered")
+                self._later(self.faults.reorder_s, lambda: self._release(delivery))
+            case _:
+                self._attempt(delivery)
+                if fault == "duplicate":
+                    self._attempt(delivery)
+        if overtaken is not None:
+            self._attempt(overtaken)
+
+    def _release(self, delivery: Delivery) -> None:
+        """Nothing came that could overtake it: deliver it after all."""
+        with self._lock:
+            if self._waiting is not delivery:
+                return
+            self._waiting = None
+        self._attempt(delivery)
+
+    def _attempt(self, delivery: Delivery, attempt: int = 0, since: datetime | None = None) -> None:
+        """Try once; on failure try again later or give up, by the target's retry policy."""
+        since = since or self._clock.now()
+        body = make_input(delivery.target, delivery.event, rule_name=delivery.rule_name, rule_arn=delivery.rule_arn)
+        group_id = (delivery.target.get("SqsParameters") or {}).get("MessageGroupId")
+        try:
+            self.sender.send(delivery.arn, body, group_id=group_id)
+        except UndeliverableError as error:
+            policy = delivery.target.get("RetryPolicy") or {}
+            wait_s = min(2.0**attempt, _BACKOFF_LIMIT_S)
+            age_s = (self._clock.now() - since).total_seconds()
+            if not error.retry:
+                self._give_up(delivery, error, attempt, None)
+            elif attempt >= int(policy.get("MaximumRetryAttempts", 185)):
+                self._give_up(delivery, error, attempt, "MaximumRetryAttempts")
+            elif age_s + wait_s > float(policy.get("MaximumEventAgeInSeconds", 86400)):
+                self._give_up(delivery, error, attempt, "MaximumEventAgeInSeconds")
+            else:
+                self._record(delivery, "retrying", str(error))
+                self._later(wait_s, lambda: self._attempt(delivery, attempt + 1, since))
+        else:
+            self._record(delivery, "delivered")
+
+    def _give_up(self, delivery: Delivery, error: UndeliverableError, attempt: int, exhausted: str | None) -> None:
+        queue = (delivery.target.get("DeadLetterConfig") or {}).get("Arn")
+        if queue is None:
+            self._record(delivery, "dropped", str(error))
+            return
+        attributes: dict[str, str | int] = {
+            "RULE_ARN": delivery.rule_arn,
+            "TARGET_ARN": delivery.arn,
+            "ERROR_CODE": error.code,
+            "ERROR_MESSAGE": str(error)[:1024] or error.code,
+            "RETRY_ATTEMPTS": attempt,
+        }
+        if exhausted is not None:
+            attributes["EXHAUSTED_RETRY_CONDITION"] = exhausted
+        try:
+            self.sender.send(queue, json.dumps(delivery.event, separators=(",", ":")), attributes=attributes)
+        except UndeliverableError as failure:
+            self._record(delivery, "dropped", f"{error}; and its dead-letter queue: {failure}")
+        else:
+            self._record(delivery, "dead-lettered", str(error))
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        self._clock.call_at(self._clock.now() + timedelta(seconds=seconds), lambda _: what(), "event delivery")
+
+    def _record(self, delivery: Delivery, outcome: str, reason: str = "") -> None:
+        self.history.append(
+            Record(
+                at=self._clock.now(),
+                event_id=str(delivery.event["id"]),
+                rule=delivery.rule_name,
+                target_arn=delivery.arn,
+                outcome=outcome,
+                reason=reason,
+            )
+        )
+
+    # -- schedules ---------------------------------------------------------------------------------------------------
+
+    def reconcile_schedules(self) -> None:
+        """Make the timers agree with the scheduled rules that moto has. Called on every change of a rule."""
+        wanted = {name: rule.scheduled_expression for name, rule in self._scheduled_rules().items()}
+        with self._lock:
+            for name, scheduled in list(self._schedules.items()):
+                if wanted.get(name) != scheduled.expression:
+                    scheduled.timer.cancel()
+                    del self._schedules[name]
+            for name, expression in wanted.items():
+                if name not in self._schedules:
+                    self._arm(name, expression, began=self._clock.now(), after=self._clock.now())
+
+    def _scheduled_rules(self) -> dict[str, Rule]:
+        rules = events_backends[self._account][self._region].event_buses["default"].rules
+        return {
+            name: rule for name, rule in list(rules.items()) if rule.scheduled_expression and rule.state != "DISABLED"
+        }
+
+    def _arm(self, name: str, expression: str, *, began: datetime, after: datetime) -> None:
+        try:
+            due = parse_schedule(expression).next_after(after, began)
+        except InvalidScheduleError:
+            _log.exception("rule %s has a schedule that is not valid", name)
+            return
+        if due is None:
+            self._schedules.pop(name, None)
+            return
+        timer = self._clock.call_at(due, lambda at: self._fire(name, expression, began, at), f"schedule {name}")
+        self._schedules[name] = _Scheduled(expression, began, timer)
+
+    def _fire(self, name: str, expression: str, began: datetime, due: datetime) -> None:
+        rule = self._scheduled_rules().get(name)
+        with self._lock:
+            if rule is None or rule.scheduled_expression != expression:  # gone without a word, as after moto's reset
+                self._schedules.pop(name, None)
+                return
+            self._arm(name, expression, began=began, after=due)
+        event = {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": self._account,
+            "time": due.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "region": self._region,
+            "resources": [rule.arn],
+            "detail": {},
+        }
+        self._deliver_to_targets(rule, event)
+
+    # -- moto --------------------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Take the place of moto's delivery, and follow the rules that exist and will be made."""
+        for name in _CHANGES_RULES:
+            self._patches.replace(EventsBackend, name, self._follow)
+        self._patches.replace(EventsBackend, "put_rule", self._check_rule)
+        self._patches.replace(EventsBackend, "put_events", self._take_events)
+        # moto calls Lambda itself for one made-up S3 event; that would run functions behind everybody's back
+        self._patches.replace(moto_notifications, "send_notification", lambda _: lambda *_, **__: None)
+        self._s3.install()
+        self.reconcile_schedules()
+
+    def uninstall(self) -> None:
+        """Give moto its own functions back and take the schedules off the clock."""
+        self._s3.uninstall()
+        self._patches.undo()
+        with self._lock:
+            for scheduled in self._schedules.values():
+                scheduled.timer.cancel()
+            self._schedules.clear()
+
+    def _mine(self, backend: Any) -> bool:
+        return bool(backend.region_name == self._region and backend.account_id == self._account)
+
+    def _follow(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(backend: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(backend, *args, **kwargs)
+            if self._mine(backend):
+                self.reconcile_schedules()
+            return result
+
+        return changed
+
+    def _check_rule(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def put_rule(backend: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+            try:
+                if kwargs.get("event_pattern"):
+                    EventPattern.parse(kwargs["event_pattern"])
+                if kwargs.get("scheduled_expression"):
+                    parse_schedule(kwargs["scheduled_expression"])
+            except InvalidPatternError as error:
+                raise InvalidEventPatternException(str(error)) from error
+            except InvalidScheduleError as error:
+                raise ValidationException("Parameter ScheduleExpression is not valid.") from error
+            return original(backend, name, *args, **kwargs)
+
+        return put_rule
+
+    def _take_events(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def put_events(backend: Any, events: list[dict[str, Any]]) -> Any:
+            return self.put_events(events) if self._mine(backend) else original(backend, events)
+
+        return put_events
+
+
+def _refusal(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why PutEvents refuses an entry: (code, message)."""
+    for name in ("Source", "DetailType", "Detail"):
+        if not entry.get(name):
+            return "InvalidArgument", f"Parameter {name} is not valid. Reason: {name} is a required argument."
+    if str(entry["Source"]).startswith("aws."):
+        return "NotAuthorizedForSourceException", "Not authorized for the source."
+    try:
+        detail = json.loads(entry["Detail"])
+    except ValueError:
+        detail = None
+    return None if isinstance(detail, dict) else ("MalformedDetail", "Detail is malformed.")
+
+
+def _entry_size(entry: Mapping[str, Any]) -> int:
+    """The size that PutEvents counts, in bytes."""
+    texts = [entry.get("Source"), entry.get("DetailType"), entry.get("Detail"), *(entry.get("Resources") or [])]
+    return (14 if entry.get("Time") else 0) + sum(len(str(text or "").encode()) for text in texts)
+
+
+def _event_time(given: Any, now: datetime) -> str:
+    if isinstance(given, datetime):
+        at = given if given.tzinfo else given.replace(tzinfo=UTC)
+    elif isinstance(given, int | float):
+        at = datetime.fromtimestamp(given, UTC)
+    else:
+        at = datetime.fromisoformat(given) if isinstance(given, str) else now
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
