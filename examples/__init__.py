@@ -1,0 +1,1 @@
+"""Examples that run: models to upload, and the code that trains them."""
