@@ -24,6 +24,8 @@ SETTINGS = "perch.toml"
 # Set here rather than in cdk.json, which only the CDK's own command reads: `python app.py` has to give the same.
 CONTEXT: Mapping[str, object] = {
     "@aws-cdk/aws-iam:minimizePolicies": True,
+    # An export that another stack imports cannot be taken away: the store stays while anything uses it.
+    "@aws-cdk/core:defaultCrossStackReferences": "strong",
 }
 
 

@@ -32,9 +32,9 @@ NOT_CODE = ("**/__pycache__", "**/*.pyc")
 class ControlFunctionProps:
     """What a control function is.
 
-    `name` is the deployment's name and `verb` the function's (`drive-rollouts`; its folder is `drive_rollouts`).
-    `takes` names its layers. `dead_letters` is None for a function that is only invoked synchronously. `max_event_age` bounds how old an event
-    may be when it is still tried again.
+    `name` is the deployment's name, `verb` the function's (`drive-rollouts`; its folder is `drive_rollouts`), `takes`
+    names its layers. `dead_letters` is None for a function that is only invoked synchronously; `max_event_age` bounds
+    how old an event may be when it is still tried again.
     """
 
     root: Path

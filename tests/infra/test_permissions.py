@@ -1,0 +1,97 @@
+"""Each role can do what its function does, and no more."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.infra.conftest import Synthesized
+
+# Actions that AWS does not let be narrowed to a resource.
+EVERYWHERE = {"cloudwatch:GetMetricData", "cloudwatch:DescribeAlarms"}
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+DEAD_LETTERS = {"sqs:SendMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"}
+MAY = {
+    "perch-digits": LOGS | {"s3:GetObject", "s3:GetObjectVersion"},
+    "perch-digits-torch": LOGS | {"s3:GetObject", "s3:GetObjectVersion"},
+    "perch-describe-api": LOGS,
+    "perch-register-model": LOGS
+    | DEAD_LETTERS
+    | {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "events:PutEvents"}
+    | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")},
+    "perch-drive-rollouts": LOGS
+    | DEAD_LETTERS
+    | EVERYWHERE
+    | {"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "events:PutEvents"}
+    | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")}
+    | {"lambda:GetAlias", "lambda:UpdateAlias", "lambda:PublishVersion", "lambda:InvokeFunction"}
+    | {"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"},
+    "perch-roll-back": LOGS
+    | DEAD_LETTERS
+    | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "lambda:GetAlias", "lambda:UpdateAlias"},
+    "perch-check-health": LOGS | DEAD_LETTERS | {"dynamodb:GetItem", "dynamodb:PutItem", "lambda:InvokeFunction"},
+}
+
+
+def statements(synthesized: Synthesized, function: str) -> list[dict[str, Any]]:
+    """Return all that the role of a function says, managed policies excluded because none is attached."""
+    role_id = synthesized.function(function)["Role"]["Fn::GetAtt"][0]
+    assert "ManagedPolicyArns" not in synthesized.of_type("AWS::IAM::Role")[role_id]["Properties"]
+    return [
+        statement
+        for policy in synthesized.properties("AWS::IAM::Policy")
+        if {"Ref": role_id} in policy["Roles"]
+        for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+
+def listed(value: Any) -> list[Any]:
+    """Return a policy's value as the list it may be short for."""
+    return value if isinstance(value, list) else [value]
+
+
+@pytest.mark.parametrize("function", sorted(MAY))
+def test_a_role_allows_what_its_function_calls(synthesized: Synthesized, function: str) -> None:
+    """The actions of each role are exactly those listed above."""
+    allowed = {action for s in statements(synthesized, function) for action in listed(s["Action"])}
+
+    assert allowed == MAY[function]
+
+
+@pytest.mark.parametrize("function", sorted(MAY))
+def test_no_role_has_a_star_that_could_be_spared(synthesized: Synthesized, function: str) -> None:
+    """No action has a `*`, and only actions that AWS cannot narrow are allowed on `*`."""
+    for statement in statements(synthesized, function):
+        assert statement["Effect"] == "Allow"
+        assert not [action for action in listed(statement["Action"]) if "*" in action]
+        if "*" in listed(statement["Resource"]):
+            assert set(listed(statement["Action"])) <= EVERYWHERE
+
+
+def test_functions_touch_only_the_predictors(synthesized: Synthesized) -> None:
+    """Nobody may invoke or change a function that is not a declared endpoint's."""
+    predictors = {f":function:perch-{endpoint}{of}" for endpoint in ("digits", "digits-torch") for of in ("", ":*")}
+    for function in ("perch-drive-rollouts", "perch-roll-back", "perch-check-health"):
+        for statement in statements(synthesized, function):
+            if any(action.startswith("lambda:") for action in listed(statement["Action"])):
+                arns = {arn["Fn::Join"][1][-1] for arn in listed(statement["Resource"])}
+                assert arns <= predictors
+
+
+def test_a_health_check_writes_health_only(synthesized: Synthesized) -> None:
+    """It can read the registry, but put nothing there but its own items."""
+    (put,) = [s for s in statements(synthesized, "perch-check-health") if "dynamodb:PutItem" in listed(s["Action"])]
+
+    assert listed(put["Action"]) == ["dynamodb:PutItem"]
+    assert put["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["HEALTH#*"]}}
+
+
+def test_predictors_read_models_only(synthesized: Synthesized) -> None:
+    """A predictor reads objects under models/ and nothing else."""
+    for function in ("perch-digits", "perch-digits-torch"):
+        (read,) = [s for s in statements(synthesized, function) if "s3:GetObject" in listed(s["Action"])]
+
+        assert json.dumps(read["Resource"]).endswith('/models/*"]]}')
