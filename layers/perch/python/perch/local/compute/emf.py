@@ -98,10 +98,8 @@ def _read(root: Any, now: datetime) -> Iterator[Measurement]:
 
 def _definition(root: dict[str, Any], metric: Any) -> tuple[str, str, list[float]]:
     name = _text(_of(metric, dict).get("Name"), 1024)
-    unit = metric.get("Unit", "None")
-    if unit not in _UNITS or metric.get("StorageResolution", 60) not in (1, 60):
-        raise _MalformedError
-    if name not in root:
+    unit = _text(metric.get("Unit", "None"), 32)
+    if unit not in _UNITS or metric.get("StorageResolution", 60) not in (1, 60) or name not in root:
         raise _MalformedError
     target = root[name]
     values = target if isinstance(target, list) else [target]

@@ -5,6 +5,8 @@
 The worker owns its Runtime API listener, its log pipe and its timers, and tells its pool when it is ready and when it
 is lost. The log pipe is read when the answer arrives, before the call ends: the handler wrote its lines before it
 answered, so they are all in the pipe by then, and the metrics in them are measured before anyone sees the result.
+Between answers it is emptied ten times a second, so the loop is not woken for every line; the pipe is large (1 MB),
+and a handler that fills it waits for the next time.
 
 Memory is watched from outside, by the resident size of the process ten times a second while it is busy. An address
 space limit would be exact, but torch and onnxruntime reserve far more than they use. So a short spike may pass that
@@ -15,13 +17,16 @@ are not counted.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import math
 import os
 import secrets
 import signal
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from perch.local.compute import emf, faults
@@ -104,6 +109,8 @@ class Worker:
         address, port = listener.getsockname()
         self._log_fd, output = os.pipe()
         os.set_blocking(self._log_fd, False)
+        with suppress(OSError):  # more pipe memory than this user may have: a small pipe works too
+            fcntl.fcntl(self._log_fd, fcntl.F_SETPIPE_SZ, _LONGEST_LINE)
         spawn = spawn_for(
             function,
             stream=self._stream,
@@ -115,9 +122,6 @@ class Worker:
         self._began = time.perf_counter()
         self._number = host.spawner.spawn(spawn, output, self._on_started, self._on_exit)
         os.close(output)
-        host.loop.add_reader(self._log_fd, self._drain)
-        limit = function.timeout_s if second_try else host.init_limit_s
-        self._timer = host.loop.call_later(limit, self._init_too_long)
 
     # What the pool asks for
 
@@ -146,8 +150,13 @@ class Worker:
         elif self.state != "dead":
             self._die()
 
-    def watch_memory(self) -> None:
-        """Read the resident size, and kill the worker if it is above the function's memory."""
+    def look_after(self) -> None:
+        """Empty the log pipe; read the resident size, and kill the worker if it is above the function's memory."""
+        self._drain()
+        if self.state == "busy":
+            self._watch_memory()
+
+    def _watch_memory(self) -> None:
         if self._statm is None:
             return
         try:
@@ -168,7 +177,7 @@ class Worker:
         if self.state == "starting":
             self._init_ms = (time.perf_counter() - self._began) * 1000
             self._cancel_timer()
-            self.watch_memory()
+            self._watch_memory()
         self.state = "idle"
         self.idle_since = time.monotonic()
         self._owner.ready(self)
@@ -199,6 +208,10 @@ class Worker:
     # What the process does
 
     def _on_started(self, pid: int) -> None:
+        if self.state == "starting":  # the time before belongs to the fork server, which may still be loading
+            self._began = time.perf_counter()
+            limit = self.function.timeout_s if self.second_try else self._host.init_limit_s
+            self._timer = self._host.loop.call_later(limit, self._init_too_long)
         self.pid = pid
         try:
             self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
@@ -215,8 +228,8 @@ class Worker:
             self._die()
             self._owner.lost(self, None)
         self._drain()
-        self._host.loop.remove_reader(self._log_fd)
         os.close(self._log_fd)
+        self._log_fd = -1
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
@@ -304,47 +317,49 @@ class Worker:
         if fault is not None and fault.status:
             report += f"\tStatus: {fault.status}"
             report += f"\tError Type: {fault.kind}" if fault.status == "error" else ""
-        self._log(f"END RequestId: {call.request_id}", call)
-        self._log(report, call)
+        now = self._host.clock.now()
+        self._log(f"END RequestId: {call.request_id}", call, now)
+        self._log(report, call, now)
 
     def _memory_mb(self) -> int:
         return self._peak_pages * _PAGE // (1024 * 1024)
 
-    def _log(self, line: str, call: Call | None = None) -> None:
-        self._host.logs.write(self._group, self._stream, self._host.clock.now(), line)
+    def _log(self, line: str, call: Call | None = None, now: datetime | None = None) -> None:
+        self._host.logs.write(self._group, self._stream, now or self._host.clock.now(), line)
         call = call or self._call
         if call is not None and call.log is not None:
             call.log.append(line)
 
     def _drain(self) -> None:
         """Read what the worker wrote; whole lines go to the log, and what they measure to the metrics."""
-        while True:
+        while self._log_fd >= 0:
             try:
                 chunk = os.read(self._log_fd, _CHUNK)
-            except (BlockingIOError, OSError):
+            except BlockingIOError:
                 return
             if not chunk:
                 if self._rest:
-                    self._take_line(self._rest)
+                    self._take_line(self._rest, self._host.clock.now())
                     self._rest = b""
-                self._host.loop.remove_reader(self._log_fd)
                 return
             lines = (self._rest + chunk if self._rest else chunk).split(b"\n")
             self._rest = lines.pop()
-            for line in lines:
-                self._take_line(line)
+            if lines:
+                now = self._host.clock.now()
+                for line in lines:
+                    self._take_line(line, now)
             if len(self._rest) > _LONGEST_LINE:  # CloudWatch's longest event; the rest becomes one of its own
-                self._take_line(self._rest)
+                self._take_line(self._rest, self._host.clock.now())
                 self._rest = b""
             if len(chunk) < _CHUNK:
                 return
 
-    def _take_line(self, line: bytes) -> None:
+    def _take_line(self, line: bytes, now: datetime) -> None:
         host = self._host
         # The runtime client joins the lines of one traceback with carriage returns, so that they stay one event.
-        self._log(line.decode("utf-8", "replace").replace("\r", "\n"))
+        self._log(line.decode("utf-8", "replace").replace("\r", "\n"), None, now)
         if line[:1] == b"{":
-            for found in emf.measurements(line, host.clock.now()):
+            for found in emf.measurements(line, now):
                 host.metrics.put(
                     found.namespace, found.name, found.dimensions, found.value, at=found.at, unit=found.unit
                 )

@@ -11,7 +11,6 @@ Left out: client certificates, JWT and Lambda authorizers, stage variables, cust
 from __future__ import annotations
 
 import base64
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +47,7 @@ def build(
     body: bytes,
     source_ip: str,
     request_id: str,
+    trace: str,
     at: datetime,
     caller: Caller | None,
 ) -> bytes:
@@ -64,10 +64,12 @@ def build(
         body: After transfer decoding.
         source_ip: Of the client.
         request_id: Extended request id, as in the `apigw-requestid` header.
+        trace: 24 hexadecimal digits for the trace header.
         at: Virtual time of the request.
         caller: Who signed it, on a route with IAM authorization.
     """
-    merged, cookies = _headers(headers, api, source_ip, at)
+    merged, cookies = _headers(headers, api, source_ip)
+    merged.setdefault("x-amzn-trace-id", f"Root=1-{int(at.timestamp()):08x}-{trace}")
     raw_path = unquote(path) if "%" in path else path
     route_key = match.route.route_key
     context: dict[str, object] = {
@@ -112,9 +114,7 @@ def build(
     return orjson.dumps(event)
 
 
-def _headers(
-    headers: Sequence[tuple[bytes, bytes]], api: Api, source_ip: str, at: datetime
-) -> tuple[dict[str, str], list[str]]:
+def _headers(headers: Sequence[tuple[bytes, bytes]], api: Api, source_ip: str) -> tuple[dict[str, str], list[str]]:
     merged: dict[str, str] = {}
     cookies: list[str] = []
     for raw_name, raw_value in headers:
@@ -130,7 +130,6 @@ def _headers(
     merged["x-forwarded-for"] = f"{forwarded}, {source_ip}" if forwarded else source_ip
     merged["x-forwarded-port"] = str(api.port)
     merged["x-forwarded-proto"] = "http"
-    merged.setdefault("x-amzn-trace-id", f"Root=1-{int(at.timestamp()):08x}-{secrets.token_hex(12)}")
     return merged, cookies
 
 

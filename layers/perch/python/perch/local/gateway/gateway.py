@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import formatdate
+from random import Random
 
 from perch.local.compute import DataPlane
 from perch.local.gateway import answer as answers
@@ -48,6 +48,7 @@ class Gateway:
         api_id: str = "local",
         region: str = "us-east-1",
         real_now: Callable[[], datetime] = _real_now,
+        random: Random | None = None,
     ) -> None:
         """Make a gateway; `start` opens its port.
 
@@ -60,12 +61,14 @@ class Gateway:
             api_id: In events.
             region: In events.
             real_now: The real time, for the age of signatures.
+            random: Where request ids come from.
         """
         self._dataplane = dataplane
         self._routes = routes
         self._clock = clock
         self._credentials = dict(credentials if credentials is not None else {"test": "test"})
         self._real_now = real_now
+        self._random = random or Random()  # noqa: S311 - names, not secrets
         self._api = event.Api(account_id=account_id, api_id=api_id, region=region, port=0)
         self._router = Router(())
         self._generation: int | None = None
@@ -139,7 +142,7 @@ class Gateway:
             if caller is None:
                 request.connection.send(request, answers.FORBIDDEN)
                 return
-        request.request_id = _request_id()
+        request.request_id = self._new_id()
         exchange = _Exchange(self._clock, request)
         try:
             payload = event.build(
@@ -153,6 +156,7 @@ class Gateway:
                 body=request.body,
                 source_ip=request.connection.source_ip,
                 request_id=request.request_id,
+                trace=f"{self._random.getrandbits(96):024x}",
                 at=exchange.at,
                 caller=caller,
             )
@@ -166,6 +170,10 @@ class Gateway:
         if exchange.open:
             exchange.limit(self._dataplane.loop, match.route.timeout_ms / 1000)
 
+    def _new_id(self) -> str:
+        """Return an extended request id of API Gateway's shape: 11 bytes in base64."""
+        return base64.b64encode(self._random.randbytes(11)).decode()
+
     def encode(self, request: Request, answer: Answer) -> bytes:
         """Return an answer as bytes."""
         now = int(time.time())
@@ -173,7 +181,7 @@ class Gateway:
             self._date = (now, formatdate(now, usegmt=True))
         return answers.encode(
             answer,
-            request_id=request.request_id or _request_id(),
+            request_id=request.request_id or self._new_id(),
             date=self._date[1],
             head=request.method == "HEAD",
             keep_alive=request.keep_alive,
@@ -211,8 +219,3 @@ class _Exchange:
             self._request.connection.send(self._request, answer)
         finally:
             self._hold.__exit__(None, None, None)
-
-
-def _request_id() -> str:
-    """Return an extended request id of API Gateway's shape: 11 random bytes in base64."""
-    return base64.b64encode(secrets.token_bytes(11)).decode()
