@@ -3,8 +3,8 @@
 import os
 from typing import Any
 
-from aws_lambda_powertools import Logger, single_metric
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from perch.app.check_health import check_health
@@ -22,15 +22,13 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> list[Any]:
     policy = world.settings.endpoint(event["endpoint"])
     checks = check_health(world, policy, now=now)
     for check in checks:
-        failures = check.report.total - check.report.passed
-        for name, unit, value in (
-            ("ProbeFailures", MetricUnit.Count, failures),
-            ("ProbeLatency", MetricUnit.Milliseconds, check.report.latency_ms),
-        ):
-            with single_metric(name=name, unit=unit, value=value) as metric:
-                metric.add_dimension("Endpoint", policy.name)
-                metric.add_dimension("Role", check.role)
-                metric.set_timestamp(now)
+        metrics = EphemeralMetrics(service="")  # the alarms name exactly two dimensions, so no `service` beside them
+        metrics.add_dimension("Endpoint", policy.name)
+        metrics.add_dimension("Role", check.role)
+        metrics.add_metric("ProbeFailures", MetricUnit.Count, check.report.total - check.report.passed)
+        metrics.add_metric("ProbeLatency", MetricUnit.Milliseconds, check.report.latency_ms)
+        metrics.set_timestamp(now)
+        metrics.flush_metrics()
         if not check.healthy:
             logger.warning("health.probe_failed", extra={"check": dump(check)})
     return [dump(c) for c in checks]
