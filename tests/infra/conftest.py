@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cdk.node import provide_node
 
 ROOT = Path(__file__).resolve().parents[2]
