@@ -8,7 +8,8 @@ the HTTP gateway shares it. Other threads hand their calls in through `invoke`.
 What differs from Lambda: a version runs on `max_workers` processes at most, further calls wait in order; about
 `max_processes` workers live at once, of which the one idle longest makes room (when all are busy, one more starts
 anyway, since a function may be waiting for another); there is no account-wide concurrency limit. Virtual time is held
-while an invocation runs, so no timer overtakes the work that it would judge.
+while an invocation through the API runs, so no timer overtakes work that an earlier one began; requests of users, which
+come through the gateway, do not hold it.
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ class DataPlane:
     def submit(self, function: str, payload: bytes, at: datetime, done: Callable[[Invocation], None]) -> None:
         """Run a function for the gateway: on the loop, with a callback, and without keeping its log.
 
-        The payload is JSON that the caller made, and virtual time is the caller's to hold.
+        The payload is JSON that the caller made. Virtual time is not held: users are no part of the cloud.
 
         Args:
             function: ARN, qualifier included.
