@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # it has no stubs
 
 from examples.digits.data import Scans, ink_table, smeared, split
 
@@ -38,7 +39,8 @@ def _network(width: int, seed: int, *, max_iter: int) -> Any:
 
 
 def _converted(classifier: Any, scans: Scans) -> Any:
-    with warnings.catch_warnings():
+    # One thread: small matrices gain nothing from more, and the bytes do not depend on how many cores there are.
+    with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", ConvergenceWarning)  # a set number of rounds is what keeps this short
         classifier.fit(scans.features, scans.digits)
     return to_onnx(classifier, scans.features[:1], name="digits", target_opset=_OPSETS, options={"zipmap": False})

@@ -1,6 +1,6 @@
 """Inspect an ONNX file without running it: does it parse, does it stay inside itself, what does it take and give.
 
-    bytes → protobuf → no external data → only known operators → onnx.checker → one numeric [batch, features] input
+    bytes → protobuf → no external data → only known operators → one numeric [batch, features] input → onnx.checker
 
 ONNX describes a computation; it holds no code. What could still reach outside is refused here: external data (a path
 that a loader would follow) and operators of custom domains (native libraries that somebody would have to load).
@@ -40,6 +40,7 @@ def inspect_onnx(data: bytes) -> Inspected:
         raise ArtifactRefused("the file holds no ONNX graph: it is damaged, cut short or of another format")
     _refuse_external_data(onnx, model)
     _refuse_unknown_operators(model)
+    signature = _signature(onnx, model.graph)
     try:
         onnx.checker.check_model(model)
     except Exception as error:
@@ -48,7 +49,7 @@ def inspect_onnx(data: bytes) -> Inspected:
     return Inspected(
         format="onnx",
         runtime="onnx",
-        signature=_signature(onnx, model.graph),
+        signature=signature,
         details={
             "ir_version": int(model.ir_version),
             "opsets": {opset.domain or "ai.onnx": int(opset.version) for opset in model.opset_import},

@@ -102,7 +102,7 @@ def _refuse_other_options(module: nn.Module, name: str) -> None:
         wanted = _BUILT_WITH.get((name, option), parameter.default)
         value = getattr(module, option, wanted)
         if option == "bias":
-            value = value is not None
+            value = value is not None or not getattr(module, "affine", True)
         if isinstance(value, tuple) and len(set(value)) == 1:
             value = value[0]  # torch keeps dilation=1 as (1, 1)
         if value != wanted:

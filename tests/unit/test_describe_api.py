@@ -1,0 +1,85 @@
+"""`GET /models` and the 404 that names the endpoints."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+HANDLER = Path(__file__).parents[2] / "functions" / "describe_api" / "handler.py"
+CONTEXT = SimpleNamespace(aws_request_id="request-1")
+
+
+def load(folder: Path, monkeypatch: pytest.MonkeyPatch, *endpoints: dict[str, Any]) -> ModuleType:
+    """Import the function as Lambda does, with a settings layer that declares these endpoints."""
+    package = folder / "perch_settings"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "endpoints.json").write_text(json.dumps({"name": "perch", "endpoints": endpoints}))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "perch_settings", raising=False)
+    spec = importlib.util.spec_from_file_location("describe_api_handler", HANDLER)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def ask(module: ModuleType, method: str, path: str) -> tuple[int, Any]:
+    """Status and body of one request."""
+    answer = module.handler({"requestContext": {"http": {"method": method, "path": path}}}, CONTEXT)
+    return answer["statusCode"], json.loads(answer["body"])
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The function, with two endpoints."""
+    return load(
+        tmp_path,
+        monkeypatch,
+        {"name": "digits", "model": "digits", "runtime": "onnx"},
+        {"name": "deep", "model": "digits-torch", "runtime": "torch"},
+    )
+
+
+def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
+    """Each with the model that it serves and where to ask."""
+    status, body = ask(api, "GET", "/models")
+    assert status == 200
+    assert body["request_id"] == "request-1"
+    assert body["endpoints"][1] == {
+        "name": "deep",
+        "model": "digits-torch",
+        "runtime": "torch",
+        "describe": "/models/deep",
+        "predict": "/models/deep/predict",
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/models/nobody/predict"), ("GET", "/"), ("POST", "/models"), ("GET", "/models/x")]
+)
+def test_every_other_route_is_a_404_that_names_the_endpoints(api: ModuleType, method: str, path: str) -> None:
+    """An unknown model is the most common mistake."""
+    status, body = ask(api, method, path)
+    assert (status, body["endpoints"]) == (404, ["digits", "deep"])
+    assert body["error"].startswith(f"there is no {method} {path}; ")
+    assert body["error"].endswith("for endpoint: digits, deep")
+
+
+def test_a_deployment_without_endpoints_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty perch.toml is a beginning, not an error."""
+    api = load(tmp_path, monkeypatch)
+    assert ask(api, "GET", "/models")[1]["endpoints"] == []
+    assert "none is declared in perch.toml" in ask(api, "GET", "/x")[1]["error"]
+
+
+def test_an_event_that_is_no_http_request_is_answered_too(api: ModuleType) -> None:
+    """Somebody invoked the function by hand."""
+    assert api.handler({}, CONTEXT)["statusCode"] == 404
