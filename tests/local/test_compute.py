@@ -1,5 +1,6 @@
 """The data plane runs functions as Lambda documents that it does."""
 
+import asyncio
 import json
 import os
 import signal
@@ -601,6 +602,27 @@ def test_a_fork_server_that_died_is_started_again(make_cloud):
     until(lambda: not list(cloud.plane._all_pools()))
 
     assert cloud.answer("f")[1] != fork_server
+
+
+def test_coroutines_on_the_loop_have_their_own_invoke(shared):
+    """It does the same as `invoke`, refusals included."""
+    run = shared.plane.invoke_async
+    result = asyncio.run_coroutine_threadsafe(run("echo", b'{"a": 1}'), shared.plane.loop).result(10)
+    refused = asyncio.run_coroutine_threadsafe(run("nobody", b"{}"), shared.plane.loop).exception(10)
+
+    assert json.loads(result.payload) == {"a": 1}
+    assert isinstance(refused, Refused)
+
+
+def test_a_stopped_data_plane_takes_no_calls(make_cloud):
+    """And can be stopped again."""
+    cloud = make_cloud()
+    cloud.functions.add("echo", ECHO)
+    cloud.plane.stop()
+    cloud.plane.stop()
+
+    with pytest.raises(RuntimeError, match="not running"):
+        cloud.run("echo")
 
 
 def test_the_loops_own_thread_may_not_wait_for_itself(shared):

@@ -352,6 +352,22 @@ def test_users_do_not_hold_virtual_time(front, tmp_path):
         assert waiting.result()[2] == b'"waited"'
 
 
+def test_a_client_that_goes_away_leaves_nothing_behind(front, tmp_path):
+    """Its function runs to its end, and virtual time is free again."""
+    gate = tmp_path / "gate"
+    before = len(front.metrics.values("Invocations", FunctionName="trouble"))
+    with socket.create_connection(front.address, timeout=20) as client:
+        client.sendall(f"GET /trouble/wait?gate={gate} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+        while not Path(f"{gate}.here").exists():
+            pass
+    gate.touch()
+    while len(front.metrics.values("Invocations", FunctionName="trouble")) == before:
+        pass
+    front.ask("GET", "/echo")  # a round trip through the loop
+
+    assert front.clock.held == 0
+
+
 def test_what_an_answer_stands_for_is_measured_before_it_is_sent(front):
     """A client that has its answer can count on its metrics."""
     before = len(front.metrics.values("Invocations", FunctionName="echo"))

@@ -127,7 +127,7 @@ class DataPlane:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        self._loop = self._thread = self._host = None
+        self._loop = self._thread = None
         shutil.rmtree(self._pycache, ignore_errors=True)
 
     def invoke(self, function: str, payload: bytes, *, qualifier: str | None = None) -> Invocation:
@@ -254,7 +254,8 @@ class DataPlane:
             self._retire(key)  # $LATEST was changed; what is under way ends on the old code
             pool = None
         if pool is None:
-            assert self._host is not None  # noqa: S101 - calls are accepted on a running loop only
+            if self._host is None:
+                raise RuntimeError("The data plane was stopped.")
             pool = self._pools[key] = Pool(self._host, self, function, self._max_workers)
         return pool
 
@@ -315,6 +316,7 @@ class DataPlane:
         self._retired.clear()
         if self._host is not None:
             self._host.spawner.stop()
+            self._host = None
         with suppress(TimeoutError):
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 1)

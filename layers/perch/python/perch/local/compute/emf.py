@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -46,8 +45,7 @@ _UNITS = frozenset(
 _MARK = re.compile(rb'"CloudWatchMetrics"\s*:')
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
+class Measurement(NamedTuple):
     """One value of one metric in one dimension set; `at` is aware and in UTC."""
 
     namespace: str

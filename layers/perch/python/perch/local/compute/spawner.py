@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,13 +106,15 @@ class Spawner:
             "pycache": self.pycache,
         }
         if self._socket is not None:
-            socket.send_fds(self._socket, [json.dumps(message).encode()], [output])
+            with suppress(BrokenPipeError, ConnectionResetError):  # it died; `_read` will hear, and report this one too
+                socket.send_fds(self._socket, [json.dumps(message).encode()], [output])
         return self._last
 
     def kill(self, number: int) -> None:
         """Kill a worker and all that it started; its `ended` is called when it is gone."""
         if self._socket is not None and number in self._watches:
-            self._socket.send(json.dumps({"kill": number}).encode())
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.send(json.dumps({"kill": number}).encode())
 
     def stop(self) -> None:
         """Kill everything and wait for the fork server to be gone."""

@@ -117,7 +117,10 @@ class Server:
                 os.read(self.wake, 4096)
                 self.reap()
             if self.control.fileno() in ready:
-                message, files, _, _ = socket.recv_fds(self.control, MESSAGE_LIMIT, 1)
+                try:
+                    message, files, _, _ = socket.recv_fds(self.control, MESSAGE_LIMIT, 1)
+                except ConnectionResetError:
+                    break  # closed before it had read all that we told it
                 if not message:
                     break
                 request = json.loads(message)
