@@ -165,6 +165,14 @@ def test_a_graph_that_does_not_hold_together_is_refused() -> None:
     assert "the ONNX model is not valid" in refusal(model(helper.make_node("Add", ["x", "nowhere"], ["y"])))
 
 
+def test_a_function_that_calls_itself_is_refused() -> None:
+    """It would never come to an end."""
+    call = helper.make_node("Again", ["x"], ["y"], domain="mine")
+    opsets = [*OPSETS, helper.make_opsetid("mine", 1)]
+    function = helper.make_function("mine", "Again", ["x"], ["y"], [call], opsets)
+    assert "must not be recursive" in refusal(model(call, opsets=opsets, functions=(function,)))
+
+
 def test_a_huge_declared_shape_takes_no_memory() -> None:
     """A shape is compared as a number; the weights that it promises are not there."""
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**40, 2**20])

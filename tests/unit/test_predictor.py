@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import runpy
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -510,3 +512,14 @@ def test_importing_the_predictor_brings_in_no_sdk_and_no_engine_that_is_not_used
     code = f"import sys, perch.predictor.handler; print([name for name in {heavy} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("function", ["predict_onnx", "predict_torch"])
+def test_each_predictor_function_starts_as_a_placeholder(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deployed from the template it has no pointer: it starts, and answers 503."""
+    monkeypatch.delenv("PERCH_POINTER", raising=False)
+    monkeypatch.setenv("PERCH_ENDPOINT", "table")
+    path = Path(__file__).parents[2] / "functions" / function / "handler.py"
+    status, body = ask(runpy.run_path(str(path))["handler"], event({"features": [[0, 0, 0]]}))
+    assert status == 503
+    assert "no model has been deployed" in body["error"]
