@@ -201,6 +201,11 @@ class Registry:
         except self._client.exceptions.ConditionalCheckFailedException:
             return
 
+    def rollout(self, endpoint: str, rollout: str) -> Rollout | None:
+        """Return one rollout by its id, or None."""
+        item = self._get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
+        return load(Rollout, item["document"]) if item else None
+
     def rollouts(self, endpoint: str, *, limit: int = 20) -> list[Rollout]:
         """Return the newest rollouts of an endpoint, newest first."""
         items = self._query(f"ENDPOINT#{endpoint}", "ROLLOUT#", limit=limit, newest_first=True)

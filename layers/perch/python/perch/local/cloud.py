@@ -26,6 +26,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from perch.local import strict
+from perch.local.access import ACCOUNT, KEY, REGION, local_environment
 from perch.local.clock import VirtualClock
 from perch.local.compute import DataPlane
 from perch.local.control import Control
@@ -34,8 +35,6 @@ from perch.local.deploy.deployment import Deployed, deploy
 from perch.local.gateway import Gateway
 from perch.local.machinery import Machinery
 from perch.local.metrics.store import MetricStore
-
-ACCOUNT, REGION, KEY = "123456789012", "us-east-1", "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,18 +217,6 @@ class LocalCloud:
                 self.clock.run()
 
 
-def local_environment(api_url: str) -> dict[str, str]:
-    """Return the variables that lead any AWS tool to a local cloud."""
-    return {
-        "AWS_ENDPOINT_URL": api_url,
-        "AWS_ACCESS_KEY_ID": KEY,
-        "AWS_SECRET_ACCESS_KEY": KEY,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-
-
 def _reset(api_url: str) -> None:
     """Forget what an earlier local cloud of this process left in moto's backends."""
     from urllib.request import Request, urlopen  # noqa: PLC0415 - once, at start
@@ -238,3 +225,5 @@ def _reset(api_url: str) -> None:
 
 
 os.environ.setdefault("MOTO_CALL_RESET_API", "false")
+
+__all__ = ["ACCOUNT", "KEY", "REGION", "CloudOptions", "LocalCloud", "local_environment"]
