@@ -21,7 +21,7 @@ from perch.local.clock import VirtualClock
 from perch.local.events.bus import EventBus
 from perch.local.metrics.api import MetricsApi
 from perch.local.metrics.store import MetricStore
-from perch.local.ports import AsyncSettings, Invoker
+from perch.local.ports import AsyncSettings, Invoker, LogSink
 
 
 class Machinery:
@@ -36,6 +36,7 @@ class Machinery:
         account: The account.
         region: The region.
         store: The metric store, when the data plane has one already.
+        logs: Takes what rules send to log groups.
 
     Attributes:
         clock: The one clock.
@@ -56,6 +57,7 @@ class Machinery:
         account: str = "123456789012",
         region: str = "us-east-1",
         store: MetricStore | None = None,
+        logs: LogSink | None = None,
     ) -> None:
         self.clock = clock
         self.store = store or MetricStore()
@@ -63,6 +65,7 @@ class Machinery:
             invoker, async_settings, clock, check=check, width=width, account=account, region=region
         )
         self.bus = EventBus(clock, self.asynchronous, account=account, region=region)
+        self.bus.sender.logs = logs
         self.asynchronous.send = self.bus.sender.send
         self.alarms = AlarmEvaluator(
             clock, self.store, publish=self.bus.publish, send=self.bus.sender.send, account=account, region=region

@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from moto.s3 import notifications
@@ -77,8 +78,12 @@ class S3Notifications:
         """Take over from moto."""
         self._patches.replace(notifications, "_send_event_bridge_message", lambda _: self._changed)
         self._patches.replace(S3Backend, "delete_object", self._watch_delete)
-        for name in ("put_object", "copy_object"):
-            self._patches.replace(S3Response, name, self._watch_create)
+        for owner, name, prefix in (
+            (S3Response, "put_object", "ObjectCreated:Put"),
+            (S3Response, "copy_object", "ObjectCreated:Copy"),
+            (S3Backend, "complete_multipart_upload", "ObjectCreated:CompleteMultipartUpload"),
+        ):
+            self._patches.replace(owner, name, partial(self._watch_create, prefix))
 
     def uninstall(self) -> None:
         """Give moto its own functions back."""
@@ -96,11 +101,13 @@ class S3Notifications:
         more = {"reason": _REASONS[name]} if name in _REASONS else {}
         self._emit(notifications._detail_type(event_name), account_id, bucket, obj, more)  # noqa: SLF001 - moto's table
 
-    def _watch_create(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def create(response: Any) -> Any:
-            self._only.prefix = "ObjectCreated"
+    def _watch_create(self, prefix: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        """While an object is made, its making is all there is to tell."""
+
+        def create(*args: Any, **kwargs: Any) -> Any:
+            self._only.prefix = prefix
             try:
-                return original(response)
+                return original(*args, **kwargs)
             finally:
                 self._only.prefix = ""
 

@@ -21,12 +21,11 @@ from datetime import datetime
 from typing import Any
 
 from moto.core.exceptions import ServiceException
-from moto.logs.models import logs_backends
 from moto.sns.models import sns_backends
 from moto.sqs.models import sqs_backends
 from werkzeug.exceptions import HTTPException
 
-from perch.local.ports import AsyncInvoker, Refused
+from perch.local.ports import AsyncInvoker, LogSink, Refused
 
 _VARIABLE = re.compile(r"<([A-Za-z0-9_.-]+)>")
 _STEP = re.compile(r"\.?([A-Za-z0-9_-]+|\*)|\[(\d+|\*)\]|\[(?:'([^']*)'|\"([^\"]*)\")\]")
@@ -147,6 +146,7 @@ class Sender:
         put_event: Takes (bus name, entry as PutEvents has it) for what goes to a bus.
         now: The virtual time, for log events.
         account: The account whose resources are meant.
+        logs: Takes what goes to log groups; may be set later.
     """
 
     def __init__(
@@ -156,7 +156,9 @@ class Sender:
         put_event: Callable[[str, Mapping[str, Any]], object],
         now: Callable[[], datetime],
         account: str = "123456789012",
+        logs: LogSink | None = None,
     ) -> None:
+        self.logs = logs
         self._invoker = invoker
         self._put_event = put_event
         self._now = now
@@ -200,7 +202,7 @@ class Sender:
                         body, arn, subject=subject, message_attributes=_for_sns(attributes)
                     )
                 case "logs":
-                    self._send_to_log_group(region, resource, body)
+                    self._send_to_log_group(resource, body)
                 case "events" if resource.startswith("event-bus/"):
                     event = json.loads(body)
                     self._put_event(resource.removeprefix("event-bus/"), event)
@@ -220,11 +222,11 @@ class Sender:
             ) from error
         self._invoker.enqueue(arn, body.encode())
 
-    def _send_to_log_group(self, region: str, resource: str, body: str) -> None:
-        backend = logs_backends[self._account][region]
-        group, stream = resource.removeprefix("log-group:").removesuffix(":*"), str(uuid.uuid4())
-        backend.create_log_stream(group, stream)
-        backend.put_log_events(group, stream, [{"timestamp": int(self._now().timestamp() * 1000), "message": body}])
+    def _send_to_log_group(self, resource: str, body: str) -> None:
+        if self.logs is None:
+            raise UndeliverableError("UNSUPPORTED_TARGET", "no log store was given to the event bus", retry=False)
+        group = resource.removeprefix("log-group:").removesuffix(":*")
+        self.logs.write(group, str(uuid.uuid4()), self._now(), body)
 
 
 def _for_sqs(attributes: Mapping[str, str | int] | None) -> dict[str, Any]:

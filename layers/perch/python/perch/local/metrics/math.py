@@ -155,10 +155,10 @@ class _Parser:
             return self._metrics()
         if upper == "FILL":
             return self._fill()
-        arguments = self._arguments(")")
         if upper not in _FUNCTIONS:
             known = ", ".join(sorted([*_FUNCTIONS, "FILL", "METRICS"]))
             raise self._error(f"the function {name} is not supported; supported are {known}")
+        arguments = self._arguments(")")
         count, function = _FUNCTIONS[upper]
         if len(arguments) != count:
             raise self._error(f"{upper} takes {count} argument{'s' * (count != 1)}, not {len(arguments)}")

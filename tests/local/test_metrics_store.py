@@ -1,0 +1,185 @@
+"""The metric store: what was put comes out as the statistics of its periods."""
+
+from __future__ import annotations
+
+import math
+import statistics as reference
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perch.local.metrics.store import MetricStore, Series, percentile_rank
+
+START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+WHERE = ("Perch", "Latency", {"Endpoint": "digits"})
+SERIES = Series.of(*WHERE)
+HOUR = timedelta(hours=1)
+
+values = st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3))
+
+
+def seconds(count):
+    return timedelta(seconds=count)
+
+
+def read(store, stat, *, series=SERIES, start=START, span=HOUR, period_s=60, unit=None):
+    return [
+        (point.at, point.value) for point in store.statistics(series, start, start + span, period_s, stat, unit=unit)
+    ]
+
+
+@given(st.lists(values, min_size=1, max_size=50))
+def test_statistics_are_those_of_the_values(put):
+    """Exact for everything but percentiles."""
+    store = MetricStore()
+    for value in put:
+        store.put(*WHERE, value, at=START + seconds(3))
+    expected = {
+        "SampleCount": len(put),
+        "Sum": math.fsum(put),
+        "Average": reference.fmean(put),
+        "Minimum": min(put),
+        "Maximum": max(put),
+    }
+    for stat, value in expected.items():
+        [(at, found)] = read(store, stat)
+        assert at == START
+        assert found == pytest.approx(value, rel=1e-9, abs=1e-6)
+
+
+@given(st.lists(values, min_size=1, max_size=200), st.sampled_from([1, 10, 50, 90, 95, 99, 99.9]))
+def test_percentiles_are_within_one_percent_of_the_nearest_rank(put, rank):
+    """The histogram's stated error, for values of either sign."""
+    store = MetricStore()
+    for value in put:
+        store.put(*WHERE, value, at=START)
+    exact = sorted(put)[max(0, math.ceil(rank / 100 * len(put) - 1e-9) - 1)]
+    [(_, found)] = read(store, f"p{rank}")
+    assert found == pytest.approx(exact, rel=0.0101, abs=1e-9)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3599), values), min_size=1, max_size=60), st.sampled_from([10, 20, 30, 60, 300])
+)
+def test_periods_divide_the_data_without_loss(put, period_s):
+    """Each value is in exactly one period, the one that it was put in; empty periods are absent."""
+    store = MetricStore()
+    for offset, value in put:
+        store.put(*WHERE, value, at=START + seconds(offset))
+    expected = {}
+    for offset, value in put:
+        expected.setdefault(START + seconds(offset // period_s * period_s), []).append(value)
+    found = dict(read(store, "SampleCount", period_s=period_s))
+    assert found == {at: len(group) for at, group in expected.items()}
+    assert list(found) == sorted(found)
+
+
+@given(st.integers(1, 5), values)
+def test_a_count_is_as_many_measurements(count, value):
+    """`count` seen at once is the same as put one by one."""
+    one, many = MetricStore(), MetricStore()
+    one.put(*WHERE, value, at=START, count=count)
+    for _ in range(count):
+        many.put(*WHERE, value, at=START)
+    for stat in ("SampleCount", "Average", "p50", "Minimum"):
+        assert read(one, stat)[0][1] == pytest.approx(read(many, stat)[0][1])
+
+
+def test_dimensions_make_other_series_and_their_order_does_not_matter():
+    """As in CloudWatch: no aggregation over dimensions."""
+    store = MetricStore()
+    store.put("N", "m", {"a": "1", "b": "2"}, 1, at=START)
+    store.put("N", "m", {"b": "2", "a": "1"}, 2, at=START)
+    store.put("N", "m", {"a": "1"}, 4, at=START)
+    assert read(store, "Sum", series=Series.of("N", "m", {"b": "2", "a": "1"})) == [(START, 3)]
+    assert read(store, "Sum", series=Series.of("N", "m", {"a": "1"})) == [(START, 4)]
+    assert read(store, "Sum", series=Series.of("N", "m")) == []
+
+
+def test_units_are_kept_apart_only_for_those_who_ask():
+    """The classic trap: an alarm with the wrong unit sees no data."""
+    store = MetricStore()
+    store.put(*WHERE, 1, at=START, unit="Milliseconds")
+    store.put(*WHERE, 2, at=START, unit="Seconds")
+    assert read(store, "Sum") == [(START, 3)]
+    assert read(store, "Sum", unit="Seconds") == [(START, 2)]
+    assert read(store, "Sum", unit="Count") == []
+
+
+def test_a_start_is_rounded_down_to_the_minute_and_the_end_is_not_included():
+    """12:00:30 for a minute's period begins at 12:00; a period that begins at the end is not read."""
+    store = MetricStore()
+    for offset in (0, 60, 120):
+        store.put(*WHERE, 1, at=START + seconds(offset))
+    found = store.statistics(SERIES, START + seconds(30), START + seconds(120), 60, "Sum")
+    assert [point.at for point in found] == [START, START + seconds(60)]
+
+
+def test_a_statistic_set_has_no_percentiles_unless_all_its_values_are_equal():
+    """Its distribution is unknown."""
+    store = MetricStore()
+    store.put_statistics(*WHERE, count=4, total=10, low=1, high=5, at=START)
+    assert read(store, "Average") == [(START, 2.5)]
+    assert read(store, "p50") == []
+    store.put_statistics(*WHERE, count=3, total=6, low=2, high=2, at=START + seconds(60))
+    assert read(store, "p50") == [(START + seconds(60), 2)]
+
+
+def test_old_seconds_become_minutes_and_old_minutes_are_dropped():
+    """Memory is bounded: after days of data only the retention is left, and sums stay right."""
+    store = MetricStore(retention=timedelta(days=1))
+    minutes = 3 * 1440
+    for minute in range(minutes):
+        store.put(*WHERE, 1, at=START + timedelta(minutes=minute))
+        store.put(*WHERE, 1, at=START + timedelta(minutes=minute, seconds=30))
+    [stream] = store._streams[SERIES]
+    assert len(stream.fine) <= 2 * 181
+    assert len(stream.coarse) <= 1441
+    last_day = read(store, "Sum", start=START + timedelta(days=2, hours=1), span=timedelta(hours=20), period_s=3600)
+    assert [value for _, value in last_day] == [120] * 20
+    assert read(store, "Sum", span=timedelta(days=1)) == []
+
+
+def test_late_measurements_count_where_they_belong():
+    """Five hours late, and one second late."""
+    store = MetricStore()
+    store.put(*WHERE, 1, at=START + timedelta(hours=6))
+    store.put(*WHERE, 2, at=START + timedelta(hours=1))
+    store.put(*WHERE, 4, at=START + timedelta(hours=6) - seconds(1))
+    found = read(store, "Sum", span=timedelta(hours=7), period_s=3600)
+    assert found == [(START + HOUR, 2), (START + 5 * HOUR, 4), (START + 6 * HOUR, 1)]
+
+
+@pytest.mark.parametrize("stat", ["Median", "p", "p101", "tm99", "P99.9.9", ""])
+def test_a_statistic_that_is_not_supported_is_named(stat):
+    """And what could be used instead."""
+    with pytest.raises(ValueError, match="SampleCount"):
+        percentile_rank(stat)
+
+
+@pytest.mark.parametrize("period", [0, 1, 15, 45, 61, 90, -60])
+def test_a_period_that_is_not_supported_is_refused(period):
+    """10, 20, 30 or whole minutes."""
+    with pytest.raises(ValueError, match="period"):
+        MetricStore().statistics(SERIES, START, START + HOUR, period, "Sum")
+
+
+def test_many_threads_lose_nothing():
+    """Eight writers, one series and one of their own."""
+    store = MetricStore()
+
+    def write(number):
+        for _ in range(2000):
+            store.put(*WHERE, 1, at=START)
+            store.put("N", "own", {"t": str(number)}, 1, at=START)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert read(store, "SampleCount") == [(START, 16_000)]
+    assert len(store.series("N")) == 8
