@@ -42,37 +42,39 @@ def code_of(synthesized: Synthesized, function: str) -> str:
     return json.dumps([properties["Code"], contents])
 
 
-def test_other_code_changes_the_function_and_never_its_alias(synthesized: Synthesized, tmp_path: Path) -> None:
+def test_other_code_changes_the_function_and_never_its_alias(tmp_path: Path) -> None:
     """Changed handlers and a changed package are a change of $LATEST alone: version and alias stay as they are."""
     project = copy_of_the_project(tmp_path / "project")
+    before = synthesize(tmp_path / "before", root=project)
     for folder in ("predict_onnx", "predict_torch"):
         with (project / "functions" / folder / "handler.py").open("a") as handler:
             handler.write("\nCHANGED = True\n")
     with (project / "layers" / "perch" / "python" / "perch" / "domain" / "names.py").open("a") as module:
         module.write("\nCHANGED = True\n")
 
-    changed = synthesize(tmp_path / "out", root=project)
+    after = synthesize(tmp_path / "after", root=project)
 
     for function in ("perch-digits", "perch-digits-torch"):
-        assert code_of(changed, function) != code_of(synthesized, function)
-    assert owned_by_the_driver(changed) == owned_by_the_driver(synthesized)
+        assert code_of(after, function) != code_of(before, function)
+    assert owned_by_the_driver(after) == owned_by_the_driver(before)
 
 
-def test_a_change_of_control_code_is_no_new_revision(synthesized: Synthesized, tmp_path: Path) -> None:
+def test_a_change_of_control_code_is_no_new_revision(tmp_path: Path) -> None:
     """Predictors come without the control side, and nothing on a laptop is deployed at all."""
     project = copy_of_the_project(tmp_path / "project")
+    before = synthesize(tmp_path / "before", root=project)
     package = project / "layers" / "perch" / "python" / "perch"
     for room in ("app", "aws", "local", "cli"):
         (package / room / "changed.py").write_text("CHANGED = True\n")
-    (package / "domain" / "__pycache__").mkdir()
+    (package / "domain" / "__pycache__").mkdir(exist_ok=True)
     (package / "domain" / "__pycache__" / "names.cpython-311.pyc").write_bytes(b"changed")
 
-    changed = synthesize(tmp_path / "out", root=project)
+    after = synthesize(tmp_path / "after", root=project)
 
     for function in ("perch-digits", "perch-digits-torch", "perch-describe-api"):
-        assert code_of(changed, function) == code_of(synthesized, function)
-    assert code_of(changed, "perch-drive-rollouts") != code_of(synthesized, "perch-drive-rollouts")
-    deployed = {p.name for p in (tmp_path / "out").glob("asset.*/python/perch/*")}
+        assert code_of(after, function) == code_of(before, function)
+    assert code_of(after, "perch-drive-rollouts") != code_of(before, "perch-drive-rollouts")
+    deployed = {p.name for p in (tmp_path / "after").glob("asset.*/python/perch/*")}
     assert {"app", "aws", "domain", "predictor"} <= deployed
     assert not deployed & {"local", "cli", "__pycache__"}
 
