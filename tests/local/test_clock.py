@@ -209,6 +209,27 @@ def test_above_real_time_a_hold_stops_the_clock_at_the_next_due_timer():
     assert clock.now() == START + seconds(60)
 
 
+def test_steady_traffic_cannot_stop_time():
+    """There is never a moment without work, yet timers fire: each waits only for work that began before it was due."""
+    wall, ticks = Wall(), threading.Semaphore(0)
+    clock = VirtualClock(START, speed=1000, wall=wall)
+    clock.call_every(60, lambda _: ticks.release())
+    request = clock.hold("a request")
+    request.__enter__()
+    clock.run()
+    for n in range(1, 6):
+        wall.now += 1
+        clock.call_at(START + seconds(10**9), print)  # wakes the thread, so that it sees the new real time
+        assert clock.now() == START + seconds(60 * n)
+        following = clock.hold("the next request")
+        following.__enter__()
+        request.__exit__(None, None, None)
+        request = following
+        assert ticks.acquire(timeout=10)
+    clock.stop()
+    request.__exit__(None, None, None)
+
+
 def test_at_real_time_a_hold_stops_nothing():
     """A handler that hangs cannot stop the real world."""
     wall, fired = Wall(), threading.Event()

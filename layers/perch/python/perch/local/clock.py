@@ -9,9 +9,10 @@ along it in one of two ways.
 - **Free-running** (`run`, `stop`): a thread moves the clock at `speed` virtual seconds per real second.
 
 Work under way holds the clock (`hold`). The rule is that of every discrete-event simulation: virtual time never
-overtakes work that began earlier. While a hold is open no further timer fires, and the clock stands still at the next
-due time. Real time (`speed` 1 or less) is the exception: a handler that hangs cannot stop the real world, so there
-timers fire when they are due.
+overtakes work that began earlier. The clock stands still at a due time until all work that began before it has ended
+(work that begins while it stands there does not count, so steady traffic cannot stop time; a stepped advance, which
+has to wait for effects of effects too, waits until there is no work at all). Real time (`speed` 1 or less) is the
+exception: a handler that hangs cannot stop the real world, so there timers fire when they are due.
 
 Left to others: who holds (whoever runs functions), and what a timer does.
 """
@@ -63,11 +64,12 @@ class Timer:
 class Hold:
     """One piece of work under way; a context manager that may be entered in one thread and left in another."""
 
-    __slots__ = ("_clock", "name")
+    __slots__ = ("_clock", "began_us", "name")
 
     def __init__(self, clock: VirtualClock, name: str) -> None:
         self._clock = clock
         self.name = name
+        self.began_us = 0
 
     def __enter__(self) -> None:
         self._clock._take(self)  # noqa: SLF001 - a hold is part of its clock
@@ -105,6 +107,7 @@ class VirtualClock:
         self._timeline: list[tuple[int, int, Timer]] = []
         self._order = 0  # timers that are due together fire in the order in which they were set
         self._holds: dict[int, Hold] = {}
+        self._awaited = 0  # how many threads wait for holds; while none does, a release need not wake anybody
         self._thread: threading.Thread | None = None
         self._stepping = threading.Lock()
         self._firing = False
@@ -208,7 +211,10 @@ class VirtualClock:
         """Wait until nothing holds the clock. Raises `ClockStuckError` after `timeout_s` (default `patience_s`)."""
         limit = self._patience_s if timeout_s is None else timeout_s
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._holds and not self._firing, limit):
+            self._awaited += 1
+            idle = self._changed.wait_for(lambda: not self._holds and not self._firing, limit)
+            self._awaited -= 1
+            if not idle:
                 names = ", ".join(sorted({hold.name for hold in self._holds.values()})) or "a timer's function"
                 at = _to_datetime(self._now_us()).isoformat()
                 raise ClockStuckError(f"waited {limit:g} s at {at} for work that does not end: {names}")
@@ -265,8 +271,10 @@ class VirtualClock:
             real_s = (due_us - self._flowing_us()) / 1e6 / self._speed
             if real_s > 0:
                 self._changed.wait(real_s)
-            elif self._speed > 1 and self._holds:
+            elif self._speed > 1 and any(hold.began_us < due_us for hold in self._holds.values()):
+                self._awaited += 1
                 self._changed.wait()
+                self._awaited -= 1
             else:
                 return heapq.heappop(self._timeline)[2]
         return None
@@ -316,12 +324,14 @@ class VirtualClock:
 
     def _take(self, hold: Hold) -> None:
         with self._changed:
+            hold.began_us = self._now_us()
             self._holds[id(hold)] = hold
 
     def _release(self, hold: Hold) -> None:
         with self._changed:
             self._holds.pop(id(hold), None)
-            self._changed.notify_all()
+            if self._awaited:
+                self._changed.notify_all()
 
 
 def _to_us(when: datetime) -> int:
