@@ -5,9 +5,11 @@ the state (in that order, see `look`), decides on at most one move, and makes it
 effects, and effects are such that doing them twice is doing them once, so a run that dies anywhere is finished by the
 next one.
 
-    round:  look ─► settle the alias where a decision is waiting for it ─► move ─► commit ─► announce
+    round:  look ─► announce what is new ─► settle the alias where a decision is waiting for it ─► move ─► commit
 
-A round that finds nothing to do costs three calls (alias, $LATEST, state) and no lease.
+A round that finds nothing to do costs three calls (alias, $LATEST, state), one that only watches a rollout two more.
+A lease is taken for publishing alone: two runs must not put different models into $LATEST at once. Every other write is
+safe by its own condition, the RevisionId or the sequence number.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from perch.aws.functions import Alias, Configuration
 from perch.domain import rollout as moves
 from perch.domain.codec import dump
 from perch.domain.errors import Conflict, NotReady
-from perch.domain.judge import Counts, Evidence, Judgement, Verdict, judge
+from perch.domain.judge import Evidence, Judgement, Verdict, judge
 from perch.domain.model import ModelVersion
 from perch.domain.policy import EndpointPolicy
 from perch.domain.rollout import Candidate, Change, Endpoint, Phase, Revision, desired_routing
@@ -70,23 +72,22 @@ def advance(
     Returns:
         What was done and what is waited for.
     """
-    run = _Run(world, policy, now, timer)
-    if run.idle():
-        return Progress(endpoint=policy.name, done=(), waiting=None)
-    if not world.registry.take_lease(policy.name, owner, now=now, seconds=LEASE_S):
-        return Progress(endpoint=policy.name, done=(), waiting="another run has the lease")
+    run = _Run(world, policy, now, owner, timer)
     try:
         waiting = run.rounds()
     finally:
-        world.registry.drop_lease(policy.name, owner)
+        run.drop_lease()
     return Progress(endpoint=policy.name, done=tuple(run.done), waiting=waiting)
 
 
 class _Run:
-    def __init__(self, world: World, policy: EndpointPolicy, now: datetime, timer: Callable[[], float]) -> None:
-        self.world, self.policy, self.now, self.timer = world, policy, now, timer
+    def __init__(
+        self, world: World, policy: EndpointPolicy, now: datetime, owner: str, timer: Callable[[], float]
+    ) -> None:
+        self.world, self.policy, self.now, self.owner, self.timer = world, policy, now, owner, timer
         self.function = world.function(policy.name)
         self.done: list[str] = []
+        self.leased = False
 
     # -- looking --------------------------------------------------------------------------------------------------
 
@@ -102,17 +103,15 @@ class _Run:
         endpoint, last, announced = self.world.registry.endpoint_and_model(self.policy.name, self.policy.model)
         return _Seen(alias=alias, latest=latest, endpoint=endpoint, last_number=last, announced=announced)
 
-    def idle(self) -> bool:
-        seen = self.look()
-        state = seen.endpoint
-        return (
-            state.rollout is None
-            and not state.queue
-            and seen.announced >= state.seq
-            and seen.last_number <= state.considered
-            and not self._code_changed(seen)
-            and desired_routing(state) in (None, seen.alias.routing)
+    def take_lease(self) -> bool:
+        self.leased = self.leased or self.world.registry.take_lease(
+            self.policy.name, self.owner, now=self.now, seconds=LEASE_S
         )
+        return self.leased
+
+    def drop_lease(self) -> None:
+        if self.leased:
+            self.world.registry.drop_lease(self.policy.name, self.owner)
 
     def _code_changed(self, seen: _Seen) -> bool:
         stable, latest = seen.endpoint.stable, seen.latest
@@ -231,6 +230,8 @@ class _Run:
     def _prepare(self, seen: _Seen) -> Change | str:
         state, rollout = seen.endpoint, seen.endpoint.rollout
         assert rollout is not None  # noqa: S101 - _move looked
+        if not self.take_lease():
+            return "another run has the lease to publish"
         candidate = rollout.candidate
         if candidate.lambda_version:  # a return to a revision that exists
             known = self.world.functions.configuration(self.function, candidate.lambda_version)
@@ -314,26 +315,29 @@ class _Run:
             return judgement.reason
         inputs = {"verdict": judgement.verdict.value, "evidence": dump(evidence)}
         if judgement.verdict is Verdict.PROMOTE:
-            return moves.enter_step(state, judgement.reason, now=self.now, inputs=inputs)
+            return moves.enter_step(state, judgement.reason, now=self.now, inputs=inputs, evidence=evidence)
         return moves.decide_roll_back(
             state, f"{judgement.verdict.value}: {judgement.reason}", actor="judge", now=self.now, inputs=inputs
         )
 
 
 def gather(world: World, state: Endpoint, *, now: datetime) -> Evidence:
-    """Read what the judge needs of a rollout that has traffic: alarms, and counts over closed minutes (two calls)."""
+    """Read what the judge needs of a rollout that has traffic: alarms, and counts over closed minutes.
+
+    The counts of the steps before stand in the rollout; only what came after is read.
+    """
     rollout = state.rollout
     assert rollout is not None and rollout.revision is not None and rollout.shifted_at is not None  # noqa: S101, PT018
     stable, candidate = rollout.stable.lambda_version, rollout.revision.lambda_version
-    until = now - timedelta(seconds=rollout.policy.settle_s)
-    begun, step = rollout.shifted_at, rollout.phase_at
+    until = (now - timedelta(seconds=rollout.policy.settle_s)).replace(second=0, microsecond=0)
+    uncounted, step = rollout.counted_until or rollout.shifted_at, rollout.phase_at
     counts = world.metrics.counts(
-        state.name, world.function(state.name), (stable, candidate), since=(begun, step), until=until
+        state.name, world.function(state.name), (stable, candidate), since=(uncounted, step), until=until
     )
     return Evidence(
-        candidate=counts.get((candidate, begun), Counts()),
-        stable=counts.get((stable, begun), Counts()),
-        candidate_step=counts.get((candidate, step), Counts()),
+        candidate=rollout.candidate_before + counts[candidate, uncounted],
+        stable=rollout.stable_before + counts[stable, uncounted],
+        candidate_step=counts[candidate, step],
         until=until,
         alarms=world.alarms.of(state.name),
     )

@@ -1,8 +1,10 @@
-"""Counts of requests and failures of both revisions, from CloudWatch, over closed minutes, in one call.
+"""Counts of requests and failures of both revisions, from CloudWatch, over closed minutes.
 
 Requests are `AWS/Lambda Invocations` of the alias by ExecutedVersion. Failures are crashes and time-outs (`AWS/Lambda
 Errors`, the same dimensions) plus answers with a 5xx status (`Perch Failures` by Revision): a function that answers 500
 did not fail in Lambda's eyes, and one that was killed could not log its own failure, so the two never count twice.
+
+One call for a span of up to three hours, three for any longer one.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from perch.domain.judge import Counts
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-_MINUTE = timedelta(minutes=1)
-Points = Mapping[str, Mapping[datetime, float]]
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+Query = tuple[str, str, str, dict[str, str]]
 
 
 class RevisionMetrics:
@@ -45,11 +47,12 @@ class RevisionMetrics:
         Returns:
             Counts by (version, starting time).
         """
-        starts = {s: _ceil(s) for s in since}
-        first, last = min(starts.values()), until.replace(second=0, microsecond=0)
-        if first >= last:
-            return {(v, s): Counts() for v in versions for s in since}
-        points = self._points(endpoint, function, versions, first, last)
+        starts = {s: _ceil(s, _MINUTE) for s in since}
+        last = until.replace(second=0, microsecond=0)
+        queries = [q for n, version in enumerate(versions) for q in _queries(n, endpoint, function, version)]
+        points: dict[str, dict[datetime, float]] = {q: {} for q, *_ in queries}
+        for begin, end, period in _windows(min(starts.values()), max(starts.values()), last):
+            self._read(points, queries, begin, end, period)
         return {
             (v, s): Counts(
                 requests=_total(points[f"i{n}"], starts[s]),
@@ -59,29 +62,50 @@ class RevisionMetrics:
             for s in since
         }
 
-    def _points(
-        self, endpoint: str, function: str, versions: tuple[str, ...], first: datetime, last: datetime
-    ) -> Points:
-        queries: list[Any] = []
-        for n, version in enumerate(versions):
-            executed = {"FunctionName": function, "Resource": f"{function}:{ALIAS}", "ExecutedVersion": version}
-            ours = {"Endpoint": endpoint, "Revision": version}
-            queries += [
-                _query(f"i{n}", "AWS/Lambda", "Invocations", executed),
-                _query(f"e{n}", "AWS/Lambda", "Errors", executed),
-                _query(f"f{n}", "Perch", "Failures", ours),
-            ]
-        points: dict[str, dict[datetime, float]] = {q["Id"]: {} for q in queries}
+    def _read(
+        self,
+        points: dict[str, dict[datetime, float]],
+        queries: list[Query],
+        begin: datetime,
+        end: datetime,
+        period: int,
+    ) -> None:
         pages = self._client.get_paginator("get_metric_data").paginate(
-            MetricDataQueries=queries, StartTime=first, EndTime=last, ScanBy="TimestampAscending"
+            MetricDataQueries=[_sum(query, period) for query in queries],
+            StartTime=begin,
+            EndTime=end,
+            ScanBy="TimestampAscending",
         )
         for page in pages:
             for series in page["MetricDataResults"]:
                 points[series["Id"]].update(zip(series["Timestamps"], series["Values"], strict=True))
-        return points
 
 
-def _query(identity: str, namespace: str, name: str, dimensions: dict[str, str]) -> dict[str, Any]:
+def _windows(first: datetime, latest: datetime, last: datetime) -> list[tuple[datetime, datetime, int]]:
+    """Cut [first, last) into minutes, hours, minutes, so that a step of days needs no more points than one of hours.
+
+    Every starting time lies in the minutes at the front (`latest` is the last of them); hours are whole hours.
+    """
+    if last - first <= 3 * _HOUR:
+        return [(first, last, 60)] if first < last else []
+    front, back = _ceil(latest, _HOUR), last.replace(minute=0)
+    cuts = [(first, front, 60), (front, back, 3600), (back, last, 60)]
+    return [(begin, end, period) for begin, end, period in cuts if begin < end]
+
+
+def _queries(n: int, endpoint: str, function: str, version: str) -> list[Query]:
+    """Name the three series of one version: requests, crashes and failed answers."""
+    executed = {"FunctionName": function, "Resource": f"{function}:{ALIAS}", "ExecutedVersion": version}
+    ours = {"Endpoint": endpoint, "Revision": version}
+    return [
+        (f"i{n}", "AWS/Lambda", "Invocations", executed),
+        (f"e{n}", "AWS/Lambda", "Errors", executed),
+        (f"f{n}", "Perch", "Failures", ours),
+    ]
+
+
+def _sum(query: Query, period: int) -> Any:
+    identity, namespace, name, dimensions = query
     return {
         "Id": identity,
         "MetricStat": {
@@ -90,15 +114,15 @@ def _query(identity: str, namespace: str, name: str, dimensions: dict[str, str])
                 "MetricName": name,
                 "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
             },
-            "Period": 60,
+            "Period": period,
             "Stat": "Sum",
         },
     }
 
 
-def _ceil(at: datetime) -> datetime:
-    whole = at.replace(second=0, microsecond=0)
-    return whole if whole == at else whole + _MINUTE
+def _ceil(at: datetime, unit: timedelta) -> datetime:
+    whole = at.replace(second=0, microsecond=0) if unit == _MINUTE else at.replace(minute=0, second=0, microsecond=0)
+    return whole if whole == at else whole + unit
 
 
 def _total(points: Mapping[datetime, float], since: datetime) -> int:

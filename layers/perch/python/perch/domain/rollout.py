@@ -23,6 +23,7 @@ from typing import Any
 
 from perch.domain.codec import dump
 from perch.domain.errors import Refused
+from perch.domain.judge import Counts, Evidence
 from perch.domain.ledger import Entry
 from perch.domain.model import Pointer
 from perch.domain.policy import EndpointPolicy, GuardPolicy, RolloutPolicy, Step
@@ -97,7 +98,8 @@ class Rollout:
     """The move of an endpoint from its stable revision to a candidate.
 
     The policy is copied at the start: a rollout finishes under the rules that it began with. `step` counts from 0 and
-    is -1 before the first; `reason` is why it is in its phase.
+    is -1 before the first; `reason` is why it is in its phase. `candidate_before` and `stable_before` are the requests
+    counted in the steps before this one, up to `counted_until`.
     """
 
     id: str
@@ -113,6 +115,9 @@ class Rollout:
     step: int = -1
     shifted_at: datetime | None = None
     revision: Revision | None = None
+    counted_until: datetime | None = None
+    candidate_before: Counts = Counts()
+    stable_before: Counts = Counts()
 
     @property
     def current_step(self) -> Step:
@@ -253,10 +258,21 @@ def published(endpoint: Endpoint, revision: Revision, *, now: datetime) -> Chang
     )
 
 
-def enter_step(endpoint: Endpoint, reason: str, *, now: datetime, inputs: Any = None) -> Change:
-    """Take the next step; after the last one, decide to promote."""
+def enter_step(
+    endpoint: Endpoint, reason: str, *, now: datetime, inputs: Any = None, evidence: Evidence | None = None
+) -> Change:
+    """Take the next step; after the last one, decide to promote. `evidence` is what passed the step before."""
     rollout = _running(endpoint)
     step = rollout.step + 1
+    counted: dict[str, Any] = (
+        {
+            "counted_until": evidence.until,
+            "candidate_before": evidence.candidate,
+            "stable_before": evidence.stable,
+        }
+        if evidence
+        else {}
+    )
     if step >= len(rollout.policy.steps):
         return _advance(endpoint, Phase.PROMOTING, reason, now, kind="PromotionDecided", inputs=inputs)
     weight = rollout.policy.steps[step].weight
@@ -269,6 +285,7 @@ def enter_step(endpoint: Endpoint, reason: str, *, now: datetime, inputs: Any = 
         inputs=inputs,
         step=step,
         shifted_at=rollout.shifted_at or now,
+        **counted,
     )
 
 
