@@ -266,6 +266,53 @@ def test_a_change_set_has_outputs_and_exports(aws):
     assert Stack(aws, "taker").status() == "CREATE_COMPLETE"
 
 
+def test_change_sets_belong_to_their_stack(aws):
+    """Two stacks have change sets of one name; each is described, executed and deleted by its own."""
+    api = aws("cloudformation")
+    for name in ("one", "two"):
+        queue = {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": name}}
+        api.create_change_set(
+            StackName=name,
+            ChangeSetName="c",
+            ChangeSetType="CREATE",
+            TemplateBody=json.dumps({"Resources": {"Q": queue}}),
+        )
+    assert api.describe_change_set(ChangeSetName="c", StackName="one")["StackName"] == "one"
+    api.execute_change_set(ChangeSetName="c", StackName="one")
+    api.delete_change_set(ChangeSetName="c", StackName="two")
+    api.delete_change_set(ChangeSetName="c", StackName="two")
+
+    assert Stack(aws, "one").status() == "CREATE_COMPLETE"
+    with pytest.raises(ClientError, match="does not exist") as info:
+        api.describe_change_set(ChangeSetName="c", StackName="two")
+    assert info.value.response["Error"]["Code"] == "ChangeSetNotFound"
+
+
+def test_the_previous_value_of_a_parameter_is_the_one_that_was_given(aws):
+    """An SSM parameter is looked up by its name in an update too, by change set and without."""
+    aws("ssm").put_parameter(Name="/a/b", Type="String", Value="resolved")
+    parameters = {
+        "P": {"Type": "AWS::SSM::Parameter::Value<String>", "Default": "/a/b"},
+        "N": {"Type": "String", "Default": "n"},
+    }
+    api = aws("cloudformation")
+
+    def template(text):
+        queue = {"Type": "AWS::SQS::Queue", "Properties": {"Tags": [{"Key": text, "Value": {"Ref": "P"}}]}}
+        output = {"P": {"Value": {"Fn::Join": ["-", [{"Ref": "P"}, {"Ref": "N"}]]}}}
+        return json.dumps({"Parameters": parameters, "Resources": {"Q": queue}, "Outputs": output})
+
+    previous = [{"ParameterKey": name, "UsePreviousValue": True} for name in parameters]
+    given = [{"ParameterKey": "N", "ParameterValue": "m"}]
+    api.create_stack(StackName="s", TemplateBody=template("one"), Parameters=given)
+    change = {"StackName": "s", "TemplateBody": template("two"), "Parameters": previous}
+    api.create_change_set(ChangeSetName="c", ChangeSetType="UPDATE", **change)
+    api.execute_change_set(StackName="s", ChangeSetName="c")
+    assert (Stack(aws).status(), Stack(aws).outputs()) == ("UPDATE_COMPLETE", {"P": "resolved-m"})
+    api.update_stack(StackName="s", TemplateBody=template("three"), Parameters=previous)
+    assert (Stack(aws).status(), Stack(aws).outputs()) == ("UPDATE_COMPLETE", {"P": "resolved-m"})
+
+
 # --- the types -------------------------------------------------------------------------------------------------------
 
 

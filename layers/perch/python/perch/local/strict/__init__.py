@@ -9,6 +9,7 @@ out. Everything that is not named here is moto's own behaviour.
 from __future__ import annotations
 
 from perch.local.strict import (
+    change_sets,
     cloudformation,
     lambda_aliases,
     lambda_async,
@@ -40,6 +41,7 @@ _PARTS = (
     lambda_invoke,
     routes,
     logs,
+    change_sets,
     cloudformation,
     bucket_policy,
 )

@@ -47,8 +47,8 @@ class MotoFunctions:
     def __init__(self, account_id: str = DEFAULT_ACCOUNT, region: str = DEFAULT_REGION) -> None:
         self._account_id = account_id
         self._region = region
-        self._known: dict[tuple[str, str | None], Choice] = {}
-        self._known_at: tuple[int, int] = (-1, -1)
+        # Replaced as one: a thread that began before a change writes what it found into the table of before.
+        self._known: tuple[tuple[int, int], dict[tuple[str, str | None], Choice]] = ((-1, -1), {})
 
     def resolve(self, function: str, qualifier: str | None = None) -> Target:
         """Find what one invocation must run; see `Functions.resolve`."""
@@ -61,14 +61,16 @@ class MotoFunctions:
         """Find both versions a qualifier may lead to, without throwing the dice; raises `Refused`."""
         storage = self._storage()
         now = (generation(), id(storage))
-        if now != self._known_at:
-            self._known, self._known_at = {}, now
-        choice = self._known.get((function, qualifier))
+        known_at, known = self._known
+        if now != known_at:
+            known = {}
+            self._known = (now, known)
+        choice = known.get((function, qualifier))
         if choice is None:
             with LOCK:
                 choice, settled = self._find(storage, function, qualifier)
             if settled:
-                self._known[(function, qualifier)] = choice
+                known[(function, qualifier)] = choice
         return choice
 
     def async_settings(self, function: str, qualifier: str | None = None) -> AsyncSettings:
