@@ -1,0 +1,199 @@
+"""Where a command works: the local cloud or an AWS account, and what is deployed there.
+
+Nothing is asked of AWS before a command needs it: each property is made on first use and kept.
+
+    --local / PERCH_LOCAL ──► cloud.json ──► endpoint and credentials of this process ┐
+    --profile, --region, ordinary configuration ──────────────────────────────────────┴► clients
+        ──► outputs of the stacks <name>-store, … ──► table, bucket, API
+        ──► GET /models of <name>-describe-api ─────► endpoints                ──► world (the use cases' services)
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perch.cli.running import Running, find_running, require_running
+from perch.domain.codec import iso
+from perch.domain.errors import Invalid, NotFound
+from perch.domain.policy import EndpointPolicy, Settings
+
+if TYPE_CHECKING:
+    import boto3
+
+    from perch.app.world import World
+    from perch.aws.clients import Clients
+
+SETTINGS = Path("perch.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The options before the command."""
+
+    local: bool = False
+    name: str | None = None
+    region: str | None = None
+    profile: str | None = None
+    debug: bool = False
+
+
+class Context:
+    """One deployment, as the options name it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+
+    @cached_property
+    def name(self) -> str:
+        """The deployment's name: `--name`, else `name` in this folder's perch.toml, else "perch"."""
+        return self.options.name or _name_in(SETTINGS) or "perch"
+
+    @cached_property
+    def cloud(self) -> Running | None:
+        """The running local cloud; None when the command works on AWS."""
+        return require_running() if self.options.local else None
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """A boto3 session that reaches the place. For the local cloud the process's own AWS variables are replaced."""
+        import boto3
+
+        if self.cloud is None:
+            return boto3.Session(profile_name=self.options.profile, region_name=self.options.region)
+        enter(self.cloud)
+        return boto3.Session()
+
+    @cached_property
+    def clients(self) -> Clients:
+        """The services."""
+        from perch.aws.clients import Clients
+
+        return Clients(self.session)
+
+    @property
+    def place(self) -> str:
+        """Say where this is."""
+        return f"local cloud at {self.cloud.api_url}" if self.cloud else f"AWS {self.session.region_name}"
+
+    def now(self) -> datetime:
+        """Return the time there: virtual on the local cloud."""
+        return self.cloud.now() if self.cloud else datetime.now(UTC)
+
+    # -- what is deployed -----------------------------------------------------------------------------------------
+
+    def output(self, stack: str, output: str) -> str:
+        """Return one output of the stack `<name>-<stack>`. Raises NotFound if it is not deployed."""
+        value = self._outputs(stack).get(output)
+        if value is None:
+            raise NotFound(f"stack {self.name}-{stack} has no output {output}; {self._deploy()}")
+        return value
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The declared endpoints, as `GET /models` of the deployed function tells them (no policies)."""
+        event = {"requestContext": {"http": {"method": "GET", "path": "/models"}}}
+        function = f"{self.name}-describe-api"
+        try:
+            answer = self.clients.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        except self.clients.lambda_.exceptions.ResourceNotFoundException as error:
+            raise NotFound(f"there is no function {function} on {self.place}; {self._deploy()}") from error
+        document = json.loads(answer["Payload"].read() or b"null")
+        if "FunctionError" in answer or document.get("statusCode") != 200:
+            raise Invalid(
+                f"{function} did not say which endpoints there are: {document}; see `perch logs describe-api`"
+            )
+        told = json.loads(document["body"])["endpoints"]
+        return Settings(
+            name=self.name,
+            endpoints=tuple(EndpointPolicy(name=e["name"], model=e["model"], runtime=e["runtime"]) for e in told),
+        )
+
+    @cached_property
+    def world(self) -> World:
+        """What the use cases need."""
+        from perch.app.world import make_world
+
+        return make_world(
+            self.clients,
+            self.settings,
+            table=self.output("store", "RegistryTable"),
+            bucket=self.output("store", "StoreBucket"),
+        )
+
+    def policies(self, endpoint: str | None) -> tuple[EndpointPolicy, ...]:
+        """Return one endpoint's policy, or all. Raises NotFound, naming those that exist."""
+        return (self.settings.endpoint(endpoint),) if endpoint else self.settings.endpoints
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def actor(self) -> str:
+        """Say who acts: the user of this machine, else the caller as AWS knows it."""
+        try:
+            return os.environ.get("USER") or getpass.getuser()
+        except (KeyError, OSError):  # a container without a user
+            return str(self.session.client("sts").get_caller_identity()["Arn"])
+
+    def nudge(self) -> str:
+        """Wake the rollout driver instead of waiting for its schedule; say what comes of it."""
+        from botocore.exceptions import ClientError
+
+        try:
+            self.clients.lambda_.invoke(
+                FunctionName=f"{self.name}-drive-rollouts",
+                InvocationType="Event",
+                Payload=json.dumps({"time": iso(self.now())}).encode(),
+            )
+        except ClientError:  # reading and deciding need other permissions than invoking
+            return "it takes effect at the next tick of the rollout driver"
+        return "the rollout driver was woken to take it up"
+
+    def _outputs(self, stack: str) -> dict[str, str]:
+        return self._all_outputs(f"{self.name}-{stack}")
+
+    @cache  # noqa: B019 - one context lives as long as the process
+    def _all_outputs(self, stack: str) -> dict[str, str]:
+        from botocore.exceptions import ClientError
+
+        try:
+            found: Any = self.clients.cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" not in error.response["Error"].get("Message", ""):
+                raise
+            raise NotFound(f"there is no stack {stack} on {self.place}; {self._deploy()}") from error
+        return {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
+
+    def _deploy(self) -> str:
+        advice = "deploy first: npx cdk deploy --all (or name the deployment with `perch --name`)"
+        if self.cloud is None and find_running():
+            advice += "; a local cloud is running, which `perch --local` uses"
+        return advice
+
+
+def enter(cloud: Running) -> None:
+    """Lead every AWS call of this process to a local cloud, whatever account its environment named before."""
+    from perch.local.access import local_environment
+
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        del os.environ[name]
+    os.environ.update(local_environment(cloud.api_url))
+
+
+def _name_in(settings: Path) -> str | None:
+    """Return the name that a settings file declares, if there is such a file."""
+    if not settings.is_file():
+        return None
+    try:
+        name = tomllib.loads(settings.read_text("utf-8")).get("name")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"{settings} is not TOML ({error}); mend it, or name the deployment with `perch --name`"
+        ) from error
+    return name if isinstance(name, str) else None

@@ -1,0 +1,105 @@
+"""The `perch` command: its options, its commands, and the promise that a failure is a sentence and not a traceback.
+
+Exit codes: 0 done, 1 refused or failed (the sentence is on standard error), 2 not understood, 130 interrupted.
+Each command lives in a file of its own and imports what it needs when it runs, so that help is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
+
+from perch.cli import clock, ledger, logs, models, predict, push, rollouts, status, up
+from perch.cli.context import Context, Options
+from perch.cli.errors import explain
+from perch.cli.show import say
+
+
+class Sentences(TyperGroup):
+    """The group of all commands; what goes wrong in one ends as a sentence and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (TyperException, typer.Exit, typer.Abort, EOFError, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            say(f"perch: {explain(error)}")
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="perch",
+    cls=Sentences,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    help="Deploy machine-learning models on AWS: verified, canaried, watched, and rolled back by itself.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("perch"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    ctx: typer.Context,
+    *,
+    local: Annotated[
+        bool, typer.Option("--local", envvar="PERCH_LOCAL", help="Work on the local cloud that `perch up` runs.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(envvar="PERCH_NAME", help="Name of the deployment [default: of perch.toml here, else perch]."),
+    ] = None,
+    region: Annotated[str | None, typer.Option(help="AWS region, instead of the configured one.")] = None,
+    profile: Annotated[str | None, typer.Option(help="AWS profile, instead of the configured one.")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback when something fails.")] = False,
+    version: Annotated[  # noqa: ARG001 - acts by its callback
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+    ctx.obj = Context(Options(local=local, name=name, region=region, profile=profile, debug=debug))
+
+
+@app.command()
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the local cloud running at the end.")] = False,
+) -> None:
+    """Show the whole loop on this machine.
+
+    Three models go out: two are promoted, one is rolled back.
+    """
+    raise typer.Exit(import_module("perch.cli.demo").demo(keep=keep))
+
+
+app.command()(up.up)
+app.command()(push.push)
+app.command()(status.status)
+app.command()(predict.predict)
+app.add_typer(rollouts.app, name="rollouts")
+app.command()(rollouts.rollback)
+app.command()(models.models)
+app.command()(ledger.ledger)
+app.command()(logs.logs)
+app.command()(clock.clock)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
