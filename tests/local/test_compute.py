@@ -376,22 +376,18 @@ def test_invocations_beyond_the_workers_wait_in_order(make_cloud):
     cloud = make_cloud(max_workers=1)
     cloud.functions.add("tools", TOOLS)
     gate = cloud.folder / "gate"
-    order = []
     with ThreadPoolExecutor() as pool:
-        pool.submit(cloud.answer, "tools", {"do": "wait", "file": str(gate)})
+        calls = [pool.submit(cloud.run, "tools", {"do": "wait", "file": str(gate)})]
         until(lambda: Path(f"{gate}.here").exists())
-        waiting = []
         for number in range(3):
-            seen = cloud.clock.ever_held
-            future = pool.submit(cloud.answer, "tools", {"do": str(number)})
-            future.add_done_callback(lambda done: order.append(done.result()))
-            waiting.append(future)
-            until(lambda seen=seen: cloud.clock.ever_held > seen)
-            cloud.plane.retire("nobody")  # a round trip through the loop: the call is in the queue now
+            calls.append(pool.submit(cloud.run, "tools", {"do": str(number)}))
+            until(lambda accepted=number + 2: cloud.plane._running["tools"] == accepted)
         gate.touch()
-        results = [future.result() for future in waiting]
+        results = [call.result() for call in calls]
 
-    assert results == order == ["0", "1", "2"]
+    started = [line.split()[2] for line in cloud.logs.lines if line.startswith("START")]
+    assert started == [result.request_id for result in results]
+    assert [json.loads(result.payload) for result in results] == ["wait", "0", "1", "2"]
     assert sum(line.startswith("INIT_START") for line in cloud.logs.lines) == 1
 
 
@@ -420,10 +416,22 @@ def test_the_worker_idle_longest_makes_room(make_cloud):
     cloud = make_cloud(max_processes=2)
     for name in "abc":
         cloud.functions.add(name, ECHO)
-    for name in "abac":
-        cloud.run(name)
 
-    assert [cloud.run(name).cold for name in "acb"] == [False, False, True]
+    def run(name):
+        cold = cloud.run(name).cold
+        until(lambda: all(worker.state == "idle" for pool in cloud.plane._all_pools() for worker in pool.workers))
+        return cold
+
+    assert [run(name) for name in "abac"] == [True, True, False, True]
+    assert [run(name) for name in "acb"] == [False, False, True]
+
+
+def test_calls_one_after_the_other_need_one_worker(make_cloud):
+    """A worker on its way back from an answer is waited for, and no second one started."""
+    cloud = make_cloud()
+    cloud.functions.add("echo", ECHO)
+
+    assert sum(cloud.run("echo").cold for _ in range(200)) == 1
 
 
 # What it leaves behind

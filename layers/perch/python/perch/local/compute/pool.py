@@ -102,11 +102,12 @@ class Pool:
         self._check_empty()
 
     def _scale(self, *, second_try: bool = False) -> None:
-        starting = sum(worker.state == "starting" for worker in self.workers)
-        while starting < len(self._queue) and len(self.workers) < self._max:
+        # A worker that has just answered asks for more in a moment: cheaper to wait for than a cold start.
+        coming = sum(worker.state in ("starting", "returning") for worker in self.workers)
+        while coming < len(self._queue) and len(self.workers) < self._max:
             self._fleet.make_room()
             self.workers.append(Worker(self._host, self, self.function, second_try=second_try))
-            starting += 1
+            coming += 1
 
     def _refuse(self, call: Call, fault: Fault) -> None:
         seconds = self.function.timeout_s if fault.status == "timeout" else 0.0

@@ -1,6 +1,6 @@
 """One worker: a process that runs one function version, one invocation at a time, as Lambda's sandbox does.
 
-    starting ──next──▶ idle ──deliver──▶ busy ──answer, next──▶ idle …      any ──exit, kill──▶ dead
+    starting ──next──▶ idle ──deliver──▶ busy ──answer──▶ returning ──next──▶ idle …      any ──exit, kill──▶ dead
 
 The worker owns its Runtime API listener, its log pipe and its timers, and tells its pool when it is ready and when it
 is lost. The log pipe is read when the answer arrives, before the call ends: the handler wrote its lines before it
@@ -298,6 +298,8 @@ class Worker:
         duration = (time.perf_counter() - call.started) * 1000
         self._drain()
         self._call = None
+        if self.state == "busy":
+            self.state = "returning"
         cold, self._fresh = self._fresh, False
         self._write_report(call, fault, duration, cold)
         call.end(payload, failed=fault is not None, duration_ms=duration, cold=cold)
