@@ -252,8 +252,9 @@ class DeliveryStack(Stack):
         drive.allow("events:PutEvents", on=[bus])
 
         roll_back = self.roll_back.execution
-        roll_back.allow("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
+        roll_back.allow("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
         roll_back.allow("lambda:GetAlias", "lambda:UpdateAlias", on=[*functions, *qualified])
+        roll_back.allow("events:PutEvents", on=[bus])
 
         check = self.check_health.execution
         check.allow("dynamodb:GetItem", on=[table])

@@ -31,7 +31,8 @@ MAY = {
     | {"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"},
     "perch-roll-back": LOGS
     | DEAD_LETTERS
-    | {"dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "lambda:GetAlias", "lambda:UpdateAlias"},
+    | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem")}
+    | {"lambda:GetAlias", "lambda:UpdateAlias", "events:PutEvents"},
     "perch-check-health": LOGS | DEAD_LETTERS | {"dynamodb:GetItem", "dynamodb:PutItem", "lambda:InvokeFunction"},
 }
 
