@@ -4,6 +4,9 @@ Every write is conditional. A model version is put only where none was (law 1); 
 transaction of three items (the endpoint under its sequence number, the rollout, the ledger entry under a key that must
 be new), so a change is stored whole, once, with its ledger entry, or not at all (law 6). Reads of state are strongly
 consistent. The keys are in docs/contracts.md.
+
+A value is one attribute, `document`, as JSON text: it comes back exactly as it went (DynamoDB's numbers would not keep
+1.0 apart from 1, which the ledger's hashes need), and costs a fraction of a nested map to send.
 """
 
 from __future__ import annotations
@@ -11,8 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 HEALTH_KEPT = timedelta(days=30)
 _to, _from = TypeSerializer(), TypeDeserializer()
+T = TypeVar("T")
 
 
 class Registry:
@@ -47,7 +50,7 @@ class Registry:
     def version(self, model: str, version: str) -> ModelVersion | None:
         """Return one version, or None."""
         item = self._get(f"MODEL#{model}", f"VERSION#{version}")
-        return load(ModelVersion, item["document"]) if item else None
+        return _read(ModelVersion, item) if item else None
 
     def require_version(self, model: str, version: str) -> ModelVersion:
         """Return one version. Raises NotFound."""
@@ -82,7 +85,7 @@ class Registry:
         pk, number = f"MODEL#{version.model}", version.number
         puts: list[Any] = [
             self._put(
-                {"pk": pk, "sk": f"VERSION#{version.version}", "document": dump(version)},
+                {"pk": pk, "sk": f"VERSION#{version.version}", "document": _text(version)},
                 condition="attribute_not_exists(pk)",
             ),
             self._put({"pk": pk, "sk": f"NUMBER#{number:08d}", "version": version.version}),
@@ -114,7 +117,7 @@ class Registry:
 
     def reject(self, rejection: Rejection) -> bool:
         """Keep a refused upload with its reason; False if it was kept before (the event came twice)."""
-        item = {"pk": "REJECTED", "sk": f"{rejection.key}#{rejection.version_id}", "document": dump(rejection)}
+        item = {"pk": "REJECTED", "sk": f"{rejection.key}#{rejection.version_id}", "document": _text(rejection)}
         try:
             self._client.put_item(
                 TableName=self.table, Item=_item(item), ConditionExpression="attribute_not_exists(pk)"
@@ -125,7 +128,7 @@ class Registry:
 
     def rejections(self, *, prefix: str = "models/", limit: int = 100) -> list[Rejection]:
         """Return refused uploads whose key begins with `prefix`, in order of key."""
-        return [load(Rejection, i["document"]) for i in self._query("REJECTED", prefix, limit=limit)]
+        return [_read(Rejection, i) for i in self._query("REJECTED", prefix, limit=limit)]
 
     def versions(self, model: str, *, limit: int = 50) -> list[ModelVersion]:
         """Return the newest versions of a model, newest first."""
@@ -137,7 +140,7 @@ class Registry:
     def endpoint(self, name: str) -> Endpoint:
         """Return the state of an endpoint; a fresh one if nothing ever happened to it."""
         item = self._get(f"ENDPOINT#{name}", "ENDPOINT")
-        return load(Endpoint, item["document"]) if item else Endpoint(name=name)
+        return _read(Endpoint, item) if item else Endpoint(name=name)
 
     def endpoint_and_model(self, name: str, model: str) -> tuple[Endpoint, int, int]:
         """Return an endpoint's state, its model's last number, and how far its ledger was announced, in one call."""
@@ -147,7 +150,7 @@ class Registry:
         )
         endpoint, last = (_plain(r.get("Item", {})) for r in answer["Responses"])
         return (
-            load(Endpoint, endpoint["document"]) if endpoint else Endpoint(name=name),
+            _read(Endpoint, endpoint) if endpoint else Endpoint(name=name),
             int(last.get("last_number", 0)),
             int(endpoint.get("announced", 0)),
         )
@@ -168,18 +171,20 @@ class Registry:
                     "UpdateExpression": "SET document = :d, seq = :n",
                     "ConditionExpression": "attribute_not_exists(pk)" if change.before.seq == 0 else "seq = :before",
                     "ExpressionAttributeValues": _item(
-                        {":d": dump(after), ":n": after.seq}
+                        {":d": _text(after), ":n": after.seq}
                         | ({} if change.before.seq == 0 else {":before": change.before.seq})
                     ),
                 }
             },
             self._put(
-                {"pk": pk, "sk": f"LEDGER#{entry.seq:08d}", "document": _entry_document(entry)},
+                {"pk": pk, "sk": f"LEDGER#{entry.seq:08d}", "document": _text(entry)},
                 condition="attribute_not_exists(pk)",
             ),
         ]
         if change.rollout:
-            writes.append(self._put({"pk": pk, "sk": f"ROLLOUT#{change.rollout.id}", "document": dump(change.rollout)}))
+            writes.append(
+                self._put({"pk": pk, "sk": f"ROLLOUT#{change.rollout.id}", "document": _text(change.rollout)})
+            )
         try:
             self._client.transact_write_items(TransactItems=writes)
         except ClientError as error:
@@ -204,12 +209,12 @@ class Registry:
     def rollout(self, endpoint: str, rollout: str) -> Rollout | None:
         """Return one rollout by its id, or None."""
         item = self._get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
-        return load(Rollout, item["document"]) if item else None
+        return _read(Rollout, item) if item else None
 
     def rollouts(self, endpoint: str, *, limit: int = 20) -> list[Rollout]:
         """Return the newest rollouts of an endpoint, newest first."""
         items = self._query(f"ENDPOINT#{endpoint}", "ROLLOUT#", limit=limit, newest_first=True)
-        return [load(Rollout, i["document"]) for i in items]
+        return [_read(Rollout, i) for i in items]
 
     def ledger(self, endpoint: str, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Return the ledger entries with a sequence number above `after`, in order."""
@@ -222,7 +227,7 @@ class Registry:
             ConsistentRead=True,
             Limit=limit,
         )
-        return [_entry(_plain(i)["document"]) for i in page["Items"]]
+        return [_read(Entry, _plain(i)) for i in page["Items"]]
 
     # -- lease ----------------------------------------------------------------------------------------------------
 
@@ -275,7 +280,7 @@ class Registry:
                     "pk": f"HEALTH#{endpoint}",
                     "sk": f"{iso(at)}#{role}",
                     "expires": int((at + HEALTH_KEPT).timestamp()),
-                    "document": document,
+                    "document": _text(document),
                 }
             ),
         )
@@ -283,7 +288,7 @@ class Registry:
     def health(self, endpoint: str, *, limit: int = 20) -> list[dict[str, Any]]:
         """Return the newest health checks, newest first."""
         items = self._query(f"HEALTH#{endpoint}", "", limit=limit, newest_first=True)
-        return [i["document"] | {"at": i["sk"].split("#")[0], "role": i["sk"].split("#")[1]} for i in items]
+        return [json.loads(i["document"]) | {"at": i["sk"].split("#")[0], "role": i["sk"].split("#")[1]} for i in items]
 
     # -- plumbing -------------------------------------------------------------------------------------------------
 
@@ -310,35 +315,20 @@ class Registry:
 
 
 def _item(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values as DynamoDB attribute values; floats go as decimals, with the digits that Python prints."""
-    exact = json.loads(json.dumps(values), parse_float=Decimal)
-    return {k: _to.serialize(v) for k, v in exact.items()}
+    """Return values (text and whole numbers) as DynamoDB attribute values."""
+    return {k: _to.serialize(v) for k, v in values.items()}
 
 
 def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    return {k: _number(_from.deserialize(v)) for k, v in item.items()}
+    return {k: _from.deserialize(v) for k, v in item.items()}
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if isinstance(value, dict):
-        return {k: _number(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_number(v) for v in value]
-    return value
+def _text(value: Any) -> str:
+    return json.dumps(dump(value), separators=(",", ":"))
 
 
-def _entry_document(entry: Entry) -> dict[str, Any]:
-    """Return a ledger entry for storage; its inputs go as text, since DynamoDB would not keep 1.0 apart from 1."""
-    document: dict[str, Any] = dump(entry)
-    document["inputs"] = json.dumps(entry.inputs) if entry.inputs is not None else None
-    return document
-
-
-def _entry(document: dict[str, Any]) -> Entry:
-    inputs = document.get("inputs")
-    return load(Entry, document | {"inputs": json.loads(inputs) if inputs else None})
+def _read(kind: type[T], item: dict[str, Any]) -> T:
+    return load(kind, json.loads(item["document"]))
 
 
 def _cancelled(error: ClientError) -> list[str] | None:

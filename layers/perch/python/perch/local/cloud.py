@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class LocalCloud:
             self._parts = parts.pop_all()
 
     def _start(self, parts: ExitStack) -> None:
+        # The data plane's thread is busy under traffic; at Python's 5 ms, every API call would wait for it in turn.
+        sys.setswitchinterval(0.0005)
         options, store = self.options, MetricStore()
         functions, logs = strict.MotoFunctions(), strict.MotoLogSink()
         settings = strict.install(
