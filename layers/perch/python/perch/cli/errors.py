@@ -44,7 +44,7 @@ def _of_botocore(error: Exception) -> str | None:
         return _refusal(error, response)
     return {
         "NoCredentialsError": "there are no AWS credentials: configure them (AWS_PROFILE, `perch --profile`, "
-        "environment variables), or use `perch --local` for the local cloud",
+        "environment variables)",
         "NoRegionError": "no AWS region is chosen: set AWS_REGION or use `perch --region`",
         "EndpointConnectionError": f"{error} Is it running, and is this machine on the network?",
         "ConnectTimeoutError": f"{error}; is this machine on the network?",

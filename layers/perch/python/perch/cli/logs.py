@@ -38,7 +38,7 @@ def logs(
     if follow:
         _follow(place, group, name, begin, as_json=as_json)
         return
-    lines = [_line(e) for e in _events(place, group, name, begin)]
+    lines = sorted((_line(e) for e in _events(place, group, name, begin)), key=lambda shown: shown["at"])
     if as_json:
         emit(lines)
         return

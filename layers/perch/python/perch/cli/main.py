@@ -16,6 +16,7 @@ from typer.exceptions import TyperException
 from perch.cli import clock, ledger, logs, models, predict, push, rollouts, status, up
 from perch.cli.context import Context, Options
 from perch.cli.errors import explain
+from perch.cli.running import find_running
 from perch.cli.show import say
 
 
@@ -31,7 +32,7 @@ class Sentences(TyperGroup):
         except Exception as error:
             if ctx.params.get("debug"):
                 raise
-            say(f"perch: {explain(error)}")
+            say(f"perch: {explain(error)}{_hint(ctx.obj, error)}")
             raise typer.Exit(1) from error
 
 
@@ -44,6 +45,14 @@ app = typer.Typer(
     add_completion=False,
     help="Deploy machine-learning models on AWS: verified, canaried, watched, and rolled back by itself.",
 )
+
+
+def _hint(place: Context | None, error: Exception) -> str:
+    """Whoever has no AWS at hand while a local cloud is running has probably forgotten an option."""
+    lost = type(error).__name__ in ("NoRegionError", "NoCredentialsError", "EndpointConnectionError")
+    if lost and place and not place.options.local and find_running():
+        return " (a local cloud is running: `perch --local` uses it)"
+    return ""
 
 
 def _version(wanted: bool) -> None:

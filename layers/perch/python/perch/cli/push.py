@@ -96,7 +96,11 @@ def push(
         sent = _send(place, upload)
         say(f"uploaded {told['uri']} ({len(upload.data) / 1000:,.1f} KB)")
         if not wait:
-            told |= {"status": "uploaded", "number": None, "reason": "not waited for; `perch models` shows it"}
+            told |= {
+                "status": "uploaded",
+                "number": None,
+                "reason": "uploaded and not waited for; `perch models` shows it once it is registered",
+            }
         else:
             told |= _wait(place, upload, sent, timeout)
     _tell(told, as_json=as_json)
@@ -239,7 +243,7 @@ def _wait(place: Context, upload: Upload, sent: set[tuple[str, str]], timeout: f
                 )
             time.sleep(_POLL_S)
     if isinstance(found, Rejection):
-        return {"status": "rejected", "number": None, "reason": found.reason}
+        return {"status": "rejected", "number": None, "reason": f"refused: {found.reason}"}
     _same(found, upload)  # somebody else was first
     with progress("waiting for the rollout driver"):
         rollouts = [_taken_up(world, name, seq, found) for name, seq in before.items()]
@@ -283,7 +287,7 @@ def _tell(told: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit(told)
     else:
-        typer.echo(f"{told['model']} {told['version']} is {told['status']}: {told['reason']}")
+        typer.echo(f"{told['model']} {told['version']}: {told['reason']}")
         for rollout in told.get("rollouts", []):
             kind = f"{rollout['kind']}: " if rollout["kind"] else ""
             typer.echo(f"  {rollout['endpoint']}: {kind}{rollout['reason']}")

@@ -35,7 +35,7 @@ def list_(
         emit(found)
         return
     table(
-        ("rollout", "candidate", "instead of", "phase", "at step", "started (UTC)", "why"),
+        ("rollout", "candidate", "instead of", "phase", "at", "started (UTC)", "why"),
         ((r.id, r.candidate.label, r.stable.label, r.phase, step_of(r), when(r.started_at), r.reason) for r in found),
         empty=f"no rollout of {', '.join(names) or 'any endpoint'} yet; `perch push` uploads a model",
     )
@@ -73,7 +73,10 @@ def start(
     actor: Actor = None,
     as_json: Json = False,
 ) -> None:
-    """Start the rollout of a registered version: approve one that waits, or try one again."""
+    """Start the rollout of a registered version.
+
+    This approves one that waits, and tries one again that was taken back.
+    """
     from perch.app.start import start as start_rollout
 
     place: Context = ctx.obj
@@ -108,8 +111,8 @@ def step_of(rollout: Rollout) -> str:
     if not steps:
         return "direct"
     if rollout.step < 0:
-        return f"0 of {len(steps)}"
-    return f"{rollout.step + 1} of {len(steps)} ({steps[rollout.step].weight:.0%})"
+        return f"before step 1 of {len(steps)}"
+    return f"step {rollout.step + 1} of {len(steps)}, {steps[rollout.step].weight:.0%}"
 
 
 def share_of(rollout: Rollout) -> float:

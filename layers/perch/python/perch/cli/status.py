@@ -131,7 +131,12 @@ def _remarks(e: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
     remarks = []
     if rollout := e["rollout"]:
         since = span(now - parse_time(rollout["since"]))
-        remarks.append((f"{rollout['id']} is at step {rollout['at_step']} for {since}: {rollout['reason']}", "yellow"))
+        remarks.append(
+            (
+                f"{rollout['id']} has been {rollout['phase']} ({rollout['at_step']}) for {since}: {rollout['reason']}",
+                "yellow",
+            )
+        )
     elif not e["stable"]:
         remarks.append((f"answers 503 until its first model: perch push FILE --model {e['model']} --version v1", ""))
     remarks += [
