@@ -13,7 +13,7 @@ from typing import Self
 
 @dataclass
 class Seen:
-    """The answers of one endpoint. `order` is the version of each answer in turn; `bad` the positions of failed ones."""
+    """The answers of one endpoint: `order` is the version of each in turn, `bad` the positions of failed ones."""
 
     order: list[str] = field(default_factory=list)
     bad: list[int] = field(default_factory=list)

@@ -1,0 +1,51 @@
+# What a person does with Perch, and what CI does. `make demo` and `make test` need nothing but Python 3.11+ and make;
+# the first run installs into .venv (and node_modules for the CDK's command line), later runs need no network.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# torch is pinned where the container image pins it, and nowhere else.
+PINS := functions/predict_torch/requirements.txt
+
+.PHONY: help demo up test check format layers bench clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: .venv/.installed ## Tell the whole story on a local cloud; KEEP=1 leaves it running.
+	@$(BIN)/perch demo $(if $(KEEP),--keep)
+
+up: .venv/.installed ## Run a local cloud with the project deployed on it.
+	@$(BIN)/perch up
+
+test: .venv/.installed node_modules/.installed ## Run all tests.
+	@$(BIN)/pytest
+
+check: .venv/.installed ## Lint, types and import contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p perch -p cdk -p examples
+	for handler in functions/*/handler.py; do $(BIN)/mypy $$handler || exit 1; done
+	$(BIN)/lint-imports
+
+format: .venv/.installed ## Format, and mend what can be mended.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+layers: .venv/.installed ## Build the Lambda layers (cached).
+	$(BIN)/python -m cdk.layers
+
+bench: .venv/.installed ## Run every benchmark and save its result.
+	for program in benchmarks/*.py; do $(BIN)/python $$program || exit 1; done
+
+clean: ## Remove what was built and installed.
+	rm -rf .venv .perch cdk.out node_modules
+
+.venv/.installed: pyproject.toml $(PINS)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Perch needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -r $(PINS) -e '.[local,dev]'
+	@touch $@
+
+node_modules/.installed: package-lock.json .venv/.installed
+	PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --no-progress
+	@touch $@
