@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from typer.testing import CliRunner, Result
 from examples.digits.train import held_out, manifest, train
 from perch.cli import push as push_command
 from perch.cli.main import app
+from perch.cli.running import find_running
 from perch.domain.codec import parse_time
 from perch.local.cloud import CloudOptions, LocalCloud
 
@@ -323,6 +327,70 @@ def test_a_wrong_name_is_answered_with_the_right_ones(arguments: tuple[str, ...]
     assert result.exit_code == 1
     assert result.stdout == ""
     assert words in result.stderr
+
+
+def test_status_names_the_alarms_that_are_off(session: Session) -> None:
+    """With the reason that CloudWatch gives; the others are not mentioned."""
+    cloudwatch, name = session.cloud.client("cloudwatch"), "perch/digits/probes-stable"
+    session.cloud.clock.stop()  # the next evaluation would set it right again
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="trying [the bell]")
+    (alarm,) = endpoint()["alarms"]
+    page = perch("status").stdout
+    session.cloud.run()
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="tried")
+
+    assert (alarm["name"], alarm["reason"]) == (name, "trying [the bell]")
+    assert f"digits: alarm {name} since " in page
+    assert "trying [the bell]" in page
+    assert endpoint()["alarms"] == []
+
+
+@pytest.mark.usefixtures("session")
+def test_following_logs_shows_each_line_once_until_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every poll sees lines again that the one before has shown."""
+    polls = iter([None, None])
+
+    def pause(_: float) -> None:
+        if next(polls, KeyboardInterrupt) is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        perch("predict", "digits", "[[1]]")
+
+    monkeypatch.setattr("perch.cli.logs.time.sleep", pause)
+    result = perch("logs", "digits", "--since", "1 day", "--follow", "--json")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    starts = [line["message"] for line in lines if line["message"].startswith("START RequestId")]
+
+    assert result.exit_code == 130
+    assert len(starts) >= 2
+    assert len(starts) == len(set(starts))
+
+
+def test_up_runs_until_it_is_told_to_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """Empty, on free ports: it says where it is, leads other tools there, and goes with its files and processes."""
+    perch_up = (
+        *(sys.executable, "-c", "from perch.cli.main import main; main()"),
+        *("up", "--empty", "--port", "0", "--gateway-port", "0", "--speed", "60", "--json"),
+    )
+    with subprocess.Popen(perch_up, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as up:
+        try:
+            assert up.stdout is not None
+            told = json.loads("".join(iter(up.stdout.readline, "}\n")) + "}")
+            children = Path(f"/proc/{up.pid}/task/{up.pid}/children").read_text().split()
+            shell = '. .perch/local/env.sh && echo "$AWS_ENDPOINT_URL"'
+            led = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True)  # noqa: S607 - any sh
+            found = find_running(tmp_path)
+        finally:
+            up.send_signal(signal.SIGTERM)
+        _, err = up.communicate(timeout=30)
+
+    assert found is not None
+    assert found.api_url == told["api_url"] == led.stdout.strip()
+    assert found.pid == up.pid
+    assert up.returncode == 0, err
+    assert err.splitlines()[-1] == "stopped"
+    assert find_running(tmp_path) is None
+    assert not (tmp_path / ".perch" / "local" / "env.sh").exists()
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
 
 
 def test_a_driver_that_may_not_be_invoked_is_left_to_its_schedule(

@@ -6,7 +6,6 @@ Each command lives in a file of its own and imports what it needs when it runs, 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -94,7 +93,9 @@ def demo(
 
     Three models go out: two are promoted, one is rolled back.
     """
-    raise typer.Exit(import_module("perch.cli.demo").demo(keep=keep))
+    from perch.cli.demo import demo as run
+
+    raise typer.Exit(run(keep=keep))
 
 
 app.command()(up.up)

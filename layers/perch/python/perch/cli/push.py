@@ -8,6 +8,7 @@ of an upload is read from the registry, where the registering function writes it
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -93,6 +94,7 @@ def push(
         _same(known, upload)
         told |= {"status": "repeated", "number": known.number, "reason": "these bytes are registered under this name"}
     else:
+        before = {p.name: world.registry.endpoint(p.name).seq for p in place.settings.serving(model)} if wait else {}
         sent = _send(place, upload)
         say(f"uploaded {told['uri']} ({len(upload.data) / 1000:,.1f} KB)")
         if not wait:
@@ -102,7 +104,7 @@ def push(
                 "reason": "uploaded and not waited for; `perch models` shows it once it is registered",
             }
         else:
-            told |= _wait(place, upload, sent, timeout)
+            told |= _wait(world, upload, sent, before=before, timeout=timeout)
     _tell(told, as_json=as_json)
 
 
@@ -202,7 +204,8 @@ def _send(place: Context, upload: Upload) -> set[tuple[str, str]]:
         manifest = {"artifact": upload.file.name}
     extra = {"Metadata": _PART} if manifest else {}
     with _bar(upload) as moved:
-        place.clients.s3.upload_file(str(upload.file), store.bucket, upload.key, ExtraArgs=extra, Callback=moved)
+        source = io.BytesIO(upload.data)  # the bytes that were checked, whatever the file holds by now
+        place.clients.s3.upload_fileobj(source, store.bucket, upload.key, ExtraArgs=extra, Callback=moved)
     sent = {(upload.key, store.look(upload.key).version_id)}
     if manifest:
         stored = store.write(upload.folder + MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -229,11 +232,14 @@ def _bar(upload: Upload) -> Iterator[Callable[[int], None] | None]:
 # -- waiting ------------------------------------------------------------------------------------------------------
 
 
-def _wait(place: Context, upload: Upload, sent: set[tuple[str, str]], timeout: float) -> dict[str, Any]:
-    """Wait for the registering function, then for the rollout driver; return what they did."""
-    world, until = place.world, time.monotonic() + timeout
-    serving = place.settings.serving(upload.model)
-    before = {policy.name: world.registry.endpoint(policy.name).seq for policy in serving}
+def _wait(
+    world: World, upload: Upload, sent: set[tuple[str, str]], *, before: dict[str, int], timeout: float
+) -> dict[str, Any]:
+    """Wait for the registering function, then for the rollout driver; return what they did.
+
+    `before` has the endpoints that serve the model, each with the length of its ledger before the upload.
+    """
+    until = time.monotonic() + timeout
     with progress("waiting for registration"):
         while (found := _outcome(world, upload, sent)) is None:
             if time.monotonic() > until:
@@ -247,7 +253,7 @@ def _wait(place: Context, upload: Upload, sent: set[tuple[str, str]], timeout: f
     _same(found, upload)  # somebody else was first
     with progress("waiting for the rollout driver"):
         rollouts = [_taken_up(world, name, seq, found) for name, seq in before.items()]
-    nobody = "" if serving else f"; no endpoint serves model {upload.model!r}, so no rollout starts"
+    nobody = "" if before else f"; no endpoint serves model {upload.model!r}, so no rollout starts"
     return {
         "status": "registered",
         "number": found.number,
