@@ -269,7 +269,7 @@ def main() -> None:
             "python": platform.python_version(),
             **{
                 name: version(name)
-                for name in ("awslambdaric", "httptools", "numpy", "onnxruntime", "orjson", "uvloop")
+                for name in ("awslambdaric", "httptools", "msgspec", "numpy", "onnxruntime", "uvloop")
             },
         },
         "workers": WORKERS,

@@ -76,7 +76,7 @@ def main() -> None:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()[0]},
         "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("onnxruntime", "numpy", "orjson")},
+        | {name: version(name) for name in ("onnxruntime", "numpy", "msgspec")},
         "workload": f"digits v2 (MLP 64-100-10), 1 row of 64 features, {ROUNDS} rounds of {CALLS} calls of each",
         "results": results,
     }

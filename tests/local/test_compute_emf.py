@@ -169,3 +169,16 @@ def test_no_document_disturbs_the_reader(path, value):
     for found in measurements(json.dumps(changed(path, value)).encode(), NOON):
         assert isinstance(found.value, float)
         assert all(isinstance(text, str) and text for text in found.dimensions.values())
+
+
+@pytest.mark.parametrize("inner", ["[" * 5000, "NaN", '"\\ud800"', "1e999", "\xff"])
+def test_a_line_that_is_no_json_yields_nothing(inner):
+    """However it fails to be JSON, the function that wrote it is not disturbed."""
+    line = json.dumps({**DOCUMENT, "text": "here"}).replace('"here"', inner)
+
+    assert read(line.encode("latin-1")) == []
+
+
+def test_a_value_too_large_to_measure_yields_nothing():
+    """JSON's whole numbers have no end."""
+    assert read({**DOCUMENT, "Requests": 10**400}) == []

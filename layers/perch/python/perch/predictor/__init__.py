@@ -8,6 +8,7 @@ crash, so that its probe can report why.
 
     pointer · fetch · verify · loading     the init phase
     runtimes/                              ONNX and torch, each imported only by the function that runs it
-    decode · answer · telemetry · handler  the request path
+    decode · answer · encode · telemetry · handler
+                                           the request path
     torch_export · torch_layers            for users who train: write the artifact that the torch runtime serves
 """

@@ -7,11 +7,12 @@ walk the rows to name the first fault. Rows and features are counted from 1 in w
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from .errors import RequestRefused
@@ -22,6 +23,8 @@ MAX_ROWS = 1_000
 """Rows of one request."""
 
 _EXAMPLE = 'send {"features": [[…], …]}'
+
+_decoder = msgspec.json.Decoder()
 
 
 def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -44,6 +47,8 @@ def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDA
         rows = np.array(None)
     if rows.ndim == 1:
         rows = rows[np.newaxis]
+    if rows.dtype.kind == "O":
+        rows = _widened(rows)
     if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
         raise RequestRefused(400, _explain(given, features))
     return _converted(rows, dtype)
@@ -63,15 +68,36 @@ def _document(event: Mapping[str, Any]) -> Any:
     if len(body) > MAX_BODY:
         raise RequestRefused(413, f"the body is over {MAX_BODY:,} bytes; send fewer rows at once")
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return _decoder.decode(body)
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
         hint = " (NaN and Infinity are not JSON numbers)" if _mentions_nan(body) else ""
-        raise RequestRefused(400, f"the body is not JSON: {error}{hint}") from error
+        raise RequestRefused(400, f"the body is not JSON: {_reason(error)}{hint}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    text = str(error).removeprefix("JSON is malformed: ").partition(" - at `")[0]
+    return text[:1].lower() + text[1:]
 
 
 def _mentions_nan(body: str | bytes) -> bool:
     text = body if isinstance(body, str) else body.decode("utf-8", "replace")
     return "NaN" in text or "Infinity" in text
+
+
+def _widened(rows: NDArray[Any]) -> NDArray[Any]:
+    """Rows as floats, if nothing but whole numbers of more than 64 bits kept them from being numbers."""
+    if rows.ndim != 2 or not all(isinstance(value, (int, float)) for value in rows.flat):
+        return rows
+    return np.array([[_float(value) for value in row] for row in rows])
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number has no largest
+        return math.inf if value > 0 else -math.inf
 
 
 def _converted(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

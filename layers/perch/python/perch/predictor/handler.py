@@ -14,10 +14,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import orjson
-
 from . import telemetry
 from .decode import decode
+from .encode import encode
 from .errors import ModelUnavailable, RequestRefused, UnusableAnswer
 from .fetch import fetch_artifact
 from .loading import Fetch, Runtime, Served, first_line, load_served
@@ -82,7 +81,7 @@ def make_handler(
         answer = {
             "statusCode": status,
             "headers": headers,
-            "body": orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode(),
+            "body": encode(body),
         }
         ms = (time.perf_counter() - started) * 1000
         line: dict[str, Any] = {
@@ -152,9 +151,7 @@ def _route(event: dict[str, Any], base: str) -> str:
     elif path.endswith(base):
         wanted = "GET"
     else:
-        raise RequestRefused(
-            404, f"there is no {path[:100]!a} here; POST {base}/predict and GET {base} are answered"
-        )
+        raise RequestRefused(404, f"there is no {path[:100]!a} here; POST {base}/predict and GET {base} are answered")
     if method != wanted:
         raise RequestRefused(405, f"{base}{'/predict' if wanted == 'POST' else ''} takes {wanted}", allow=wanted)
     return wanted

@@ -10,9 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-import orjson
-
-_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
+from .encode import encode
 
 _METRICS = [
     {
@@ -33,7 +31,7 @@ MAX_PREDICTIONS = 20
 
 def write(line: dict[str, Any]) -> None:
     """Print one line of JSON."""
-    sys.stdout.write(orjson.dumps(line, option=_OPTIONS).decode())
+    sys.stdout.write(encode(line) + "\n")
 
 
 def with_metrics(

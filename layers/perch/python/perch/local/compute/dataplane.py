@@ -26,7 +26,6 @@ from contextlib import suppress
 from datetime import datetime
 from random import Random
 
-import orjson
 import uvloop
 
 from perch.local.compute import faults
@@ -34,6 +33,7 @@ from perch.local.compute.call import Call, Meter, throttled
 from perch.local.compute.pool import Pool
 from perch.local.compute.spawner import Spawner
 from perch.local.compute.worker import Host
+from perch.local.json_text import NotJson, parse
 from perch.local.ports import Clock, Functions, Invocation, LogSink, MetricSink, Refused, Target
 
 WATCH_S = 0.1
@@ -329,8 +329,8 @@ def _checked(payload: bytes) -> bytes:
     if len(payload) > faults.REQUEST_LIMIT:
         raise _too_large(payload)
     try:
-        orjson.loads(payload)
-    except orjson.JSONDecodeError as error:
+        parse(payload)
+    except NotJson as error:
         message = f"Could not parse request body into json: {error}"
         raise Refused("InvalidRequestContentException", message, 400) from error
     return payload

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-import orjson
+from perch.local.json_text import NotJson, parse
 
 MAX_METRICS = 100
 MAX_VALUES = 100
@@ -70,9 +70,9 @@ def measurements(line: bytes, now: datetime) -> tuple[Measurement, ...]:
     if b'"_aws"' not in line or not _MARK.search(line):  # the usual line is no JSON, let alone EMF
         return ()
     try:
-        root = orjson.loads(line)
+        root = parse(line)
         return tuple(_read(root, now))
-    except (orjson.JSONDecodeError, _MalformedError):
+    except (NotJson, _MalformedError):
         return ()
 
 
@@ -105,7 +105,10 @@ def _definition(root: dict[str, Any], metric: Any) -> tuple[str, str, list[float
         isinstance(value, bool) or not isinstance(value, int | float) for value in values
     ):
         raise _MalformedError
-    return name, unit, [float(value) for value in values]
+    try:
+        return name, unit, [float(value) for value in values]
+    except OverflowError as error:  # a whole number has no largest, a measurement has
+        raise _MalformedError from error
 
 
 def _dimensions(root: dict[str, Any], keys: list[Any]) -> dict[str, str]:

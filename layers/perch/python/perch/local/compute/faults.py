@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
+from perch.local.json_text import NotJson, dump, parse
 
 REQUEST_LIMIT = 6_291_456
 RESPONSE_LIMIT = 6_291_556
@@ -41,9 +41,7 @@ class Fault:
 
 
 def _payload(kind: str, text: str) -> Callable[[str], bytes]:
-    return lambda request_id: orjson.dumps(
-        {"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {text}"}
-    )
+    return lambda request_id: dump({"errorType": kind, "errorMessage": f"RequestId: {request_id} Error: {text}"})
 
 
 def timed_out(seconds: float) -> Fault:
@@ -68,8 +66,8 @@ def exited(wait_status: int, *, out_of_memory: bool = False) -> Fault:
 def init_error(payload: bytes) -> Fault:
     """The handler's module could not be imported; the payload is as the runtime client posted it."""
     try:
-        kind = str(orjson.loads(payload)["errorType"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        kind = str(parse(payload)["errorType"])
+    except (NotJson, KeyError, TypeError):
         kind = "Runtime.Unknown"
     return Fault(kind=kind, status="error", payload=lambda _: payload)
 
@@ -78,5 +76,5 @@ def response_too_large() -> Fault:
     """The handler answered with more than Lambda passes on."""
     kind = "Function.ResponseSizeTooLarge"
     message = f"Response payload size exceeded maximum allowed payload size ({RESPONSE_LIMIT} bytes)."
-    body = orjson.dumps({"errorMessage": message, "errorType": kind})
+    body = dump({"errorMessage": message, "errorType": kind})
     return Fault(kind=kind, status="error", payload=lambda _: body)

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
+from perch.local.json_text import NotJson, dump, parse
 from perch.local.ports import Invocation, Refused
 
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -34,7 +33,7 @@ class Answer:
 
 
 def _message(status: int, text: str) -> Answer:
-    return Answer(status, orjson.dumps({"message": text}))
+    return Answer(status, dump({"message": text}))
 
 
 BAD_REQUEST = _message(400, "Bad Request")
@@ -56,8 +55,8 @@ def of_invocation(invocation: Invocation) -> Answer:
     if invocation.error is not None:
         return FAILED
     try:
-        result = orjson.loads(invocation.payload)
-    except orjson.JSONDecodeError:
+        result = parse(invocation.payload)
+    except NotJson:
         return FAILED
     if not isinstance(result, dict) or "statusCode" not in result:
         return Answer(200, invocation.payload)

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, unquote
 
-import orjson
-
 from perch.local.gateway.router import Match
 from perch.local.gateway.sigv4 import Caller
+from perch.local.json_text import dump
 
 _TEXT_TYPES = frozenset({"application/json", "application/javascript", "application/xml"})
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -111,7 +110,7 @@ def build(
         text = _text(body, merged.get("content-type"))
         event["body"] = base64.b64encode(body).decode() if text is None else text
         event["isBase64Encoded"] = text is None
-    return orjson.dumps(event)
+    return dump(event)
 
 
 def _headers(headers: Sequence[tuple[bytes, bytes]], api: Api, source_ip: str) -> tuple[dict[str, str], list[str]]:
