@@ -6,7 +6,7 @@ function in moto's place. A `Patches` remembers what was there, so that taking a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _MISSING = object()
@@ -18,12 +18,21 @@ class Patches:
     def __init__(self) -> None:
         self._done: list[tuple[Any, str, Any]] = []
 
-    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+    def wrap(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Put `make(original)` in the place of `owner.name` (original is None where there was nothing)."""
         original = vars(owner).get(name, _MISSING)
         inherited = getattr(owner, name, None)
         setattr(owner, name, make(inherited))
         self._done.append((owner, name, original))
+
+    def set(self, owner: Any, name: str, value: Any) -> None:
+        """Put `value` in the place of `owner.name`."""
+        self.wrap(owner, name, lambda _: value)
+
+    def set_all(self, owner: Any, values: Mapping[str, Any]) -> None:
+        """Put several values in the places of one owner."""
+        for name, value in values.items():
+            self.set(owner, name, value)
 
     def undo(self) -> None:
         """Restore every attribute. Does nothing the second time."""

@@ -83,7 +83,7 @@ class Target:
     reserved: int | None = None
 
 
-class Refused(Exception):  # noqa: N818 - named for what happened, as AWS names its errors
+class Refused(Exception):
     """Lambda would refuse this call; `code` is its error code, `status` its HTTP status, `reason` why it throttled."""
 
     def __init__(self, code: str, message: str, status: int, reason: str | None = None) -> None:

@@ -189,12 +189,12 @@ class AlarmEvaluator:
 
     def install(self) -> None:
         """Follow moto's alarms, and evaluate them from now on."""
-        self._patches.replace(CloudWatchBackend, "put_metric_alarm", self._put)
-        self._patches.replace(CloudWatchBackend, "set_alarm_state", self._set)
-        self._patches.replace(
+        self._patches.wrap(CloudWatchBackend, "put_metric_alarm", self._put)
+        self._patches.wrap(CloudWatchBackend, "set_alarm_state", self._set)
+        self._patches.set(
             CloudWatchResponse,
             "describe_alarm_history",
-            lambda _: lambda response: self._describe_history(response),  # noqa: PLW0108 - moto looks for functions only
+            lambda response: self._describe_history(response),  # noqa: PLW0108 - moto looks for functions only
         )
         now = int(self._clock.now().timestamp())
         first = _EPOCH + timedelta(seconds=now // 60 * 60 + 60 + self._settle_s)

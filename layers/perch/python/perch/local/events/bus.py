@@ -320,11 +320,11 @@ class EventBus:
     def install(self) -> None:
         """Take the place of moto's delivery, and follow the rules that exist and will be made."""
         for name in _CHANGES_RULES:
-            self._patches.replace(EventsBackend, name, self._follow)
-        self._patches.replace(EventsBackend, "put_rule", self._check_rule)
-        self._patches.replace(EventsBackend, "put_events", self._take_events)
+            self._patches.wrap(EventsBackend, name, self._follow)
+        self._patches.wrap(EventsBackend, "put_rule", self._check_rule)
+        self._patches.wrap(EventsBackend, "put_events", self._take_events)
         # moto calls Lambda itself for one made-up S3 event; that would run functions behind everybody's back
-        self._patches.replace(moto_notifications, "send_notification", lambda _: lambda *_, **__: None)
+        self._patches.set(moto_notifications, "send_notification", lambda *_, **__: None)
         self._s3.install()
         self.reconcile_schedules()
 

@@ -76,14 +76,14 @@ class S3Notifications:
 
     def install(self) -> None:
         """Take over from moto."""
-        self._patches.replace(notifications, "_send_event_bridge_message", lambda _: self._changed)
-        self._patches.replace(S3Backend, "delete_object", self._watch_delete)
+        self._patches.set(notifications, "_send_event_bridge_message", self._changed)
+        self._patches.wrap(S3Backend, "delete_object", self._watch_delete)
         for owner, name, prefix in (
             (S3Response, "put_object", "ObjectCreated:Put"),
             (S3Response, "copy_object", "ObjectCreated:Copy"),
             (S3Backend, "complete_multipart_upload", "ObjectCreated:CompleteMultipartUpload"),
         ):
-            self._patches.replace(owner, name, partial(self._watch_create, prefix))
+            self._patches.wrap(owner, name, partial(self._watch_create, prefix))
 
     def uninstall(self) -> None:
         """Give moto its own functions back."""

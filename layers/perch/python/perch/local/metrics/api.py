@@ -137,13 +137,13 @@ class MetricsApi:
             ("put_metric_data", self._put_metric_data),
             ("get_metric_data", self._get_metric_data),
         ):
-            self._patches.replace(backend, name, self._for_region(mine))
+            self._patches.wrap(backend, name, self._for_region(mine))
         for name, answer in (
             ("get_metric_statistics", self._get_metric_statistics),
             ("get_metric_data", self._answer_metric_data),
             ("list_metrics", self._list_metrics),
         ):
-            self._patches.replace(CloudWatchResponse, name, self._for_region(answer, attribute="region"))
+            self._patches.wrap(CloudWatchResponse, name, self._for_region(answer, attribute="region"))
 
     def uninstall(self) -> None:
         """Give moto its own functions back."""

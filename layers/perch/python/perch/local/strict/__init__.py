@@ -8,6 +8,7 @@ out. Everything that is not named here is moto's own behaviour.
 
 from __future__ import annotations
 
+from perch.local.patches import Patches
 from perch.local.strict import (
     change_sets,
     cloudformation,
@@ -23,7 +24,6 @@ from perch.local.strict import (
 from perch.local.strict import settings as _settings
 from perch.local.strict.functions import MotoFunctions
 from perch.local.strict.logs import MotoLogSink
-from perch.local.strict.patching import Patches
 from perch.local.strict.resources import bucket_policy
 from perch.local.strict.routes import MotoRoutes
 from perch.local.strict.settings import StrictSettings

@@ -12,7 +12,7 @@ from moto.cloudformation import models, responses
 from moto.cloudformation.exceptions import CloudFormationError
 from moto.core.responses import ActionResult, EmptyResult
 
-from perch.local.strict.patching import Patches
+from perch.local.patches import Patches
 
 
 class ChangeSetNotFound(CloudFormationError):  # type: ignore[misc]
@@ -80,4 +80,4 @@ def install(patches: Patches) -> None:
         responses.CloudFormationResponse,
         {"describe_change_set": _describe, "delete_change_set": _delete, "list_change_sets": _list},
     )
-    patches.replace(models.CloudFormationBackend, "create_change_set", _create)
+    patches.wrap(models.CloudFormationBackend, "create_change_set", _create)

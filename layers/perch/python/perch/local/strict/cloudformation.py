@@ -17,9 +17,9 @@ from typing import Any
 from moto.cloudformation import models, parsing
 from moto.cloudformation.exceptions import AlreadyExistsException, ValidationError
 
+from perch.local.patches import Patches
 from perch.local.strict.change_sets import find
 from perch.local.strict.lambda_state import settled_at_once
-from perch.local.strict.patching import Patches
 from perch.local.strict.resources import RESOURCES
 from perch.local.strict.walk import ResourceFailed, Walk, in_order, reason_of
 

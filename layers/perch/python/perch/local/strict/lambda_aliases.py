@@ -14,10 +14,10 @@ from urllib.parse import unquote
 
 from moto.awslambda import models, responses
 
+from perch.local.patches import Patches
 from perch.local.strict.lambda_errors import LambdaError, invalid, not_found, stale_revision
 from perch.local.strict.lambda_functions import kept_of, latest_of
 from perch.local.strict.lambda_state import LOCK, new_revision_id, touch
-from perch.local.strict.patching import Patches
 
 ALIAS_NAME = re.compile(r"(?!^[0-9]+$)[a-zA-Z0-9-_]{1,128}")
 

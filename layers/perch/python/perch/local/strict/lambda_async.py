@@ -12,12 +12,12 @@ from urllib.parse import unquote
 
 from moto.awslambda import models, responses
 
+from perch.local.patches import Patches
 from perch.local.ports import AsyncSettings
 from perch.local.strict.lambda_errors import LambdaError
 from perch.local.strict.lambda_functions import kept_of, latest_of
 from perch.local.strict.lambda_permissions import split_name
 from perch.local.strict.lambda_state import LOCK
-from perch.local.strict.patching import Patches
 from perch.local.strict.settings import current
 
 KNOWN = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds", "DestinationConfig")

@@ -18,9 +18,9 @@ from urllib.parse import unquote
 from moto.awslambda import models, responses
 from moto.awslambda.exceptions import UnknownFunctionException
 
+from perch.local.patches import Patches
 from perch.local.strict.lambda_errors import LambdaError, invalid
 from perch.local.strict.lambda_state import LOCK, begin_life, changed, refuse_if_busy, refuse_if_stale, state_of, touch
-from perch.local.strict.patching import Patches
 from perch.local.strict.settings import current
 
 KEPT = ("DeadLetterConfig", "LoggingConfig", "SnapStart")

@@ -16,10 +16,10 @@ from urllib.parse import unquote
 from moto.awslambda import models, responses
 from moto.awslambda_simple import models as simple
 
+from perch.local.patches import Patches
 from perch.local.ports import AsyncInvoker, Invoker, Refused
 from perch.local.strict.functions import MotoFunctions
 from perch.local.strict.lambda_errors import LambdaError
-from perch.local.strict.patching import Patches
 from perch.local.strict.settings import current
 
 MAX_SYNC = 6 * 1024 * 1024

@@ -10,7 +10,7 @@ from typing import Any
 
 from moto.awslambda import models
 
-from perch.local.strict.patching import Patches
+from perch.local.patches import Patches
 
 
 class _Originals:

@@ -12,10 +12,10 @@ from urllib.parse import unquote
 from moto.awslambda import models, responses
 from moto.awslambda.policy import Policy
 
+from perch.local.patches import Patches
 from perch.local.strict.lambda_errors import LambdaError, not_found
 from perch.local.strict.lambda_functions import latest_of
 from perch.local.strict.lambda_state import LOCK
-from perch.local.strict.patching import Patches
 
 
 def split_name(storage: Any, function: str, qualifier: str | None) -> tuple[str, str | None]:

@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from moto.logs import models
 
+from perch.local.patches import Patches
 from perch.local.strict.functions import DEFAULT_ACCOUNT, DEFAULT_REGION
-from perch.local.strict.patching import Patches
 
 
 class _Line(models.LogEvent):  # type: ignore[misc]  # moto carries no types

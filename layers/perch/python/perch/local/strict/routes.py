@@ -16,9 +16,9 @@ from typing import Any
 
 from moto.apigatewayv2 import models
 
+from perch.local.patches import Patches
 from perch.local.ports import Route
 from perch.local.strict.functions import DEFAULT_ACCOUNT, DEFAULT_REGION
-from perch.local.strict.patching import Patches
 
 _INVOCATIONS = re.compile(r".*/functions/(?P<function>arn:.+)/invocations$")
 _CHANGES = (

@@ -13,7 +13,7 @@ from moto.iam.access_control import PermissionResult
 from moto.s3.models import FakeBucket, s3_backends
 from moto.utilities.utils import get_partition
 
-from perch.local.strict.patching import Patches
+from perch.local.patches import Patches
 from perch.local.strict.resources.base import Made, Request, Resource
 
 
