@@ -165,10 +165,16 @@ def test_a_version_that_failed_is_tried_again_only_when_asked(shifting):
     d.settle()
     assert d.state.rollout is None
 
-    start(d.world, "digits", "v2", actor="grace", now=d.now)
+    start(d.world, "digits", "v2", actor="grace", now=d.now, reason="the labels were wrong, not the model")
+    with pytest.raises(Refused, match="in the queue"):
+        start(d.world, "digits", "v2", actor="grace", now=d.now)
     d.tick()
     assert d.state.rollout.candidate.actor == "grace"
     assert d.alias == Routing(version="2", other="3", weight=0.05)
-    start(d.world, "digits", "v2", actor="grace", now=d.now)
-    with pytest.raises(Refused, match="in the queue"):
+    assert any(e.reason.endswith("the labels were wrong, not the model") for e in d.world.registry.ledger("digits"))
+    with pytest.raises(Refused, match="rolled out on digits already"):
         start(d.world, "digits", "v2", actor="grace", now=d.now)
+    alarm(d, since=d.now)
+    d.settle()
+    with pytest.raises(Refused, match="serves digits already"):
+        start(d.world, "digits", "v1", actor="grace", now=d.now)

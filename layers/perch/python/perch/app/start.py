@@ -13,12 +13,12 @@ from perch.domain.rollout import Candidate
 _ATTEMPTS = 8
 
 
-def start(world: World, endpoint: str, version: str, *, actor: str, now: datetime) -> str:
+def start(world: World, endpoint: str, version: str, *, actor: str, now: datetime, reason: str = "") -> str:
     """Queue a registered version for rollout; the next tick takes it up. Return what the ledger says.
 
     Raises:
         NotFound: no such endpoint or version.
-        Refused: the version does not fit the endpoint's runtime, or is in the queue already.
+        Refused: the version does not fit the endpoint's runtime, is in the queue or in rollout, or serves already.
     """
     policy = world.settings.endpoint(endpoint)
     found = world.registry.require_version(policy.model, version)
@@ -29,8 +29,12 @@ def start(world: World, endpoint: str, version: str, *, actor: str, now: datetim
         state = world.registry.endpoint(endpoint)
         if any(c.pointer == found.pointer for c in state.queue):
             raise Refused(f"{candidate.label} is in the queue of {endpoint} already")
+        if state.rollout and state.rollout.candidate.pointer == found.pointer:
+            raise Refused(f"{candidate.label} is being rolled out on {endpoint} already, as {state.rollout.id}")
+        if state.stable and state.stable.pointer == found.pointer and state.rollout is None and not state.queue:
+            raise Refused(f"{candidate.label} serves {endpoint} already")
         with suppress(Conflict):
-            change = moves.enqueue(state, candidate, now=now)
+            change = moves.enqueue(state, candidate, now=now, why=reason)
             world.registry.commit(change)
             return change.entry.reason
     raise NotReady(f"endpoint {endpoint} keeps changing; try again")

@@ -81,7 +81,7 @@ def start(
 
     place: Context = ctx.obj
     who = actor or place.actor()
-    said = start_rollout(place.world, endpoint, version, actor=f"{who} ({reason})" if reason else who, now=place.now())
+    said = start_rollout(place.world, endpoint, version, actor=who, now=place.now(), reason=reason or "")
     _done(place, {"endpoint": endpoint, "version": version, "reason": said}, said, as_json=as_json)
 
 

@@ -187,8 +187,8 @@ def desired_routing(endpoint: Endpoint) -> Routing | None:
 # -- moves before a rollout ---------------------------------------------------------------------------------------
 
 
-def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime) -> Change:
-    """Put a candidate at the end of the queue and say what it waits for."""
+def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str = "") -> Change:
+    """Put a candidate at the end of the queue and say what it waits for, and `why` a person asked for it."""
     waiting_for = (
         f"waits for rollout {endpoint.rollout.id} of {endpoint.rollout.candidate.label}"
         if endpoint.rollout
@@ -201,9 +201,8 @@ def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime) -> Chang
         queue=(*endpoint.queue, candidate),
         considered=max(endpoint.considered, candidate.number),
     )
-    return _change(
-        endpoint, after, "RolloutQueued", f"{candidate.label} {waiting_for}", candidate.actor, now, candidate=candidate
-    )
+    reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "")
+    return _change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
 
 
 def pass_over(endpoint: Endpoint, candidate: Candidate, reason: str, *, now: datetime, kind: str) -> Change:
