@@ -20,6 +20,7 @@ from perch.local.asynchronous import AsyncLambda
 from perch.local.clock import VirtualClock
 from perch.local.events.bus import EventBus
 from perch.local.metrics.api import MetricsApi
+from perch.local.metrics.queues import QueueMetrics
 from perch.local.metrics.store import MetricStore
 from perch.local.ports import AsyncSettings, Invoker, LogSink
 
@@ -71,6 +72,7 @@ class Machinery:
             clock, self.store, publish=self.bus.publish, send=self.bus.sender.send, account=account, region=region
         )
         self._api = MetricsApi(self.store, now=clock.now, region=region)
+        self._queues = QueueMetrics(clock, self.store, account=account, region=region)
         self._started = False
 
     def start(self) -> None:
@@ -79,6 +81,7 @@ class Machinery:
             self._started = True
             self._api.install()
             self.bus.install()
+            self._queues.install()  # before the alarms, which look at what it measured
             self.alarms.install()
 
     def stop(self) -> None:
@@ -87,6 +90,7 @@ class Machinery:
             self._started = False
             self.clock.stop()
             self.alarms.uninstall()
+            self._queues.uninstall()
             self.bus.uninstall()
             self._api.uninstall()
             self.asynchronous.stop()
