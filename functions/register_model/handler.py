@@ -46,14 +46,16 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "at": event["time"],
         "by": detail.get("requester", "s3"),
     }
-    outcome = register_once(upload=upload)
+    outcome: dict[str, Any] = register_once(upload=upload)
     logger.info("model.upload_handled", extra={"outcome": outcome, "upload": upload})
     metrics.set_timestamp(parse_time(event["time"]))
     metrics.add_metric(f"Uploads{outcome['status'].capitalize()}", MetricUnit.Count, 1)
     return outcome
 
 
-@idempotent_function(data_keyword_argument="upload", config=once, persistence_store=records)
+@idempotent_function(  # type: ignore[untyped-decorator]  # Powertools types its decorators as Any
+    data_keyword_argument="upload", config=once, persistence_store=records
+)
 def register_once(*, upload: dict[str, Any]) -> dict[str, Any]:
     """Register an upload; the same upload again within the hour gets the first answer."""
     found = register(
