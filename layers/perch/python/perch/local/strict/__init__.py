@@ -12,6 +12,7 @@ from perch.local.patches import Patches
 from perch.local.strict import (
     change_sets,
     cloudformation,
+    dynamodb,
     lambda_aliases,
     lambda_async,
     lambda_functions,
@@ -44,6 +45,7 @@ _PARTS = (
     change_sets,
     cloudformation,
     bucket_policy,
+    dynamodb,
 )
 
 
