@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from perch.local.deploy.synthesis import synthesize
+from tests.local.whole import synthesize_trial
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,3 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the synthesized app; do not write to it."""
     return synthesize(ROOT, tmp_path_factory.mktemp("cdk.out"))
+
+
+@pytest.fixture(scope="session")
+def trial_assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same app with the endpoints of `tests.local.whole`, whose rollouts take minutes; do not write to it."""
+    return synthesize_trial(tmp_path_factory.mktemp("trial"))
