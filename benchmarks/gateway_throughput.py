@@ -1,6 +1,6 @@
 """Throughput and latency of the local gateway: HTTP in, a real handler on a real runtime client, HTTP out.
 
-    .venv/bin/python benchmarks/gateway_throughput.py [--seconds 8] [--rounds 3] [--connections 64]
+    python -m benchmarks.gateway_throughput [--seconds 8] [--rounds 3] [--connections 64]
 
 Two routes are measured in turn, several times each, because a machine is rarely quiet: `floor` ends in a handler that
 does nothing, `onnx` in Perch's own predictor (`functions/predict_onnx`) with a small network, 64 -> 64 -> 10. Both go
@@ -16,16 +16,10 @@ import argparse
 import hashlib
 import json
 import os
-import platform
-import re
-import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import boto3
@@ -33,6 +27,8 @@ import numpy as np
 from moto.server import ThreadedMotoServer
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.load import need_wrk, post
+from benchmarks.report import save
 from perch.domain.model import Pointer
 from perch.local.clock import VirtualClock
 from perch.local.compute import DataPlane
@@ -41,7 +37,6 @@ from perch.local.metrics.store import MetricStore
 from perch.local.ports import FunctionVersion, Route, Target
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULT = ROOT / "benchmarks" / "results" / "gateway_throughput.json"
 WORKERS = 2
 
 FLOOR = """
@@ -169,33 +164,6 @@ def children_of(pid: int) -> list[int]:
     return [*own, *(grandchild for child in own for grandchild in children_of(child))]
 
 
-def run_wrk(url: str, script: Path, seconds: int, connections: int) -> dict[str, float]:
-    """Load one URL and return requests a second and latency percentiles in milliseconds."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"RESULT (\{.*\})", output)
-    if found is None:
-        raise RuntimeError(f"wrk printed no result:\n{output}")
-    result: dict[str, float] = json.loads(found[1])
-    if result["errors"]:
-        raise RuntimeError(f"{result['errors']:.0f} requests failed:\n{output}")
-    return result
-
-
-WRK_SCRIPT = """
-wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
-wrk.body = '%s'
-done = function(summary, latency, requests)
-  local e = summary.errors
-  local form = '"requests": %%d, "requests_s": %%.1f, "p50_ms": %%.2f, "p95_ms": %%.2f, "p99_ms": %%.2f, "errors": %%d'
-  io.write(string.format('RESULT {' .. form .. '}\\n', summary.requests,
-    summary.requests / (summary.duration / 1e6), latency:percentile(50) / 1e3, latency:percentile(95) / 1e3,
-    latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status + e.timeout))
-end
-"""
-
-
 def summary(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Return the best round and the median of each number."""
     best = max(rounds, key=lambda one: one["requests_s"])
@@ -209,8 +177,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=64)
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        sys.exit("This benchmark needs wrk: apt-get install -y wrk")
+    need_wrk()
+    load = os.getloadavg()
 
     moto = ThreadedMotoServer(port=0, verbose=False)
     moto.start()
@@ -220,8 +188,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "handler.py").write_text(FLOOR)
-        script = folder / "post.lua"
-        script.write_text(WRK_SCRIPT % json.dumps({"features": [[round(0.1 * i, 1) for i in range(64)]]}))
+        body = json.dumps({"features": [[round(0.1 * i, 1) for i in range(64)]]}).encode()
         code = {"floor": folder, "onnx": ROOT / "functions" / "predict_onnx"}
         bench = Bench(code, store_model(f"http://localhost:{port}"))
         plane = DataPlane(bench, clock, MetricStore(), Logs(), max_workers=WORKERS)
@@ -229,14 +196,19 @@ def main() -> None:
         gateway = Gateway(plane, bench, clock)
         try:
             url = gateway.start()
+
+            def load_route(route: str, seconds: int) -> dict[str, float]:
+                target, headers = f"{url}/models/{route}/predict", {"Content-Type": "application/json"}
+                return post(target, body, headers, seconds=seconds, connections=options.connections)
+
             rounds: dict[str, list[dict[str, float]]] = {"floor": [], "onnx": []}
             for route in rounds:
-                run_wrk(f"{url}/models/{route}/predict", script, 1, options.connections)  # start and warm the workers
+                load_route(route, 1)  # start and warm the workers
             for _ in range(options.rounds):
                 for route, results in rounds.items():
                     workers = children_of(os.getpid())
                     before = processor_seconds([os.getpid()]), processor_seconds(workers)
-                    found = run_wrk(f"{url}/models/{route}/predict", script, options.seconds, options.connections)
+                    found = load_route(route, options.seconds)
                     after = processor_seconds([os.getpid()]), processor_seconds(workers)
                     found["gateway_us"], found["workers_us"] = (
                         round((end - start) / found["requests"] * 1e6) for start, end in zip(before, after, strict=True)
@@ -249,36 +221,16 @@ def main() -> None:
             clock.stop()
             moto.stop()
 
-    result = {
-        "command": " ".join(["python", *sys.argv]),
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "cpus": os.cpu_count(),
-            "cpu": next(
-                (
-                    line.split(":")[1].strip()
-                    for line in Path("/proc/cpuinfo").read_text().splitlines()
-                    if "model name" in line
-                ),
-                platform.machine(),
-            ),
-            "system": platform.platform(),
-            "load": os.getloadavg(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{
-                name: version(name)
-                for name in ("awslambdaric", "httptools", "msgspec", "numpy", "onnxruntime", "uvloop")
-            },
-        },
-        "workers": WORKERS,
-        "connections": options.connections,
-        "routes": {route: summary(results) for route, results in rounds.items()},
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    routes = {route: summary(results) for route, results in rounds.items()}
+    for route, result in routes.items():
+        for which, numbers in result.items():
+            print(f"{route:6} {which:7}" + "  ".join(f"{key} {value:g}" for key, value in numbers.items()))
+    save(
+        "gateway_throughput",
+        {"workers": WORKERS, "connections": options.connections, "routes": routes},
+        packages=("awslambdaric", "httptools", "msgspec", "numpy", "onnxruntime", "uvloop"),
+        load=load,
+    )
 
 
 if __name__ == "__main__":

@@ -13,13 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,16 +24,17 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from benchmarks.report import save
 from examples.digits.train import held_out, train
 from perch.domain.model import Pointer
 from perch.predictor.handler import make_handler
 
 ROUNDS, CALLS = 60, 200
-RESULT = Path(__file__).parent / "results" / "handler_overhead.json"
 
 
 def main() -> None:
     """Time, print, save."""
+    load = os.getloadavg()
     data = train("onnx", "v2")
     event = _event({"features": [held_out().features[0].tolist()]})
     wrong = _event({"features": [held_out().features[0].tolist()[:-1]]})
@@ -71,17 +69,13 @@ def main() -> None:
     for name, found in results.items():
         median, p99, added = found.values()
         print(f"{name:30} median {median:7.2f} µs   p99 {p99:7.2f} µs   added {added:6.2f} µs")
-    report = {
-        "command": "python -m benchmarks.handler_overhead",
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {"cpu": _cpu(), "cores": os.cpu_count(), "system": platform.platform(), "load": os.getloadavg()[0]},
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("onnxruntime", "numpy", "msgspec")},
-        "workload": f"digits v2 (MLP 64-100-10), 1 row of 64 features, {ROUNDS} rounds of {CALLS} calls of each",
-        "results": results,
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(report, indent=2) + "\n")
+    workload = f"digits v2 (MLP 64-100-10), 1 row of 64 features, {ROUNDS} rounds of {CALLS} calls of each"
+    save(
+        "handler_overhead",
+        {"workload": workload, "results": results},
+        packages=("onnxruntime", "numpy", "msgspec"),
+        load=load,
+    )
 
 
 def _timed(call: Callable[[], Any]) -> list[float]:
@@ -147,13 +141,6 @@ def _event(body: dict[str, Any]) -> dict[str, Any]:
         "body": json.dumps(body),
         "isBase64Encoded": False,
     }
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 if __name__ == "__main__":
