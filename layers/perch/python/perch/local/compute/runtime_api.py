@@ -14,6 +14,8 @@ import asyncio
 import re
 from typing import Protocol
 
+from perch.local.compute.faults import RESPONSE_LIMIT
+
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
 _NEXT = b"/2018-06-01/runtime/invocation/next"
 _INVOCATION = b"/2018-06-01/runtime/invocation/"
@@ -40,11 +42,14 @@ class Sandbox(Protocol):
     def on_next(self, connection: RuntimeApi) -> None:
         """The runtime is ready for an event."""
 
-    def on_response(self, request_id: str, body: bytes) -> bool | None:
-        """The handler answered; True if accepted, False if the answer is too large, None for a wrong request id."""
+    def runs(self, request_id: str) -> bool:
+        """Whether this is the invocation under way."""
 
-    def on_error(self, request_id: str, body: bytes) -> bool | None:
-        """The handler raised; None for a wrong request id."""
+    def on_response(self, body: bytes) -> None:
+        """The handler answered; the answer may be too large."""
+
+    def on_error(self, body: bytes) -> None:
+        """The handler raised."""
 
     def on_init_error(self, body: bytes) -> None:
         """The runtime could not load the handler."""
@@ -94,9 +99,15 @@ class RuntimeApi(asyncio.Protocol):
             self._sandbox.on_next(self)
         elif path.startswith(_INVOCATION):
             request_id, _, verb = path[len(_INVOCATION) :].partition(b"/")
-            take = self._sandbox.on_response if verb == b"response" else self._sandbox.on_error
-            accepted = take(request_id.decode("ascii", "replace"), body)
-            self.write(_WRONG_ID if accepted is None else _ACCEPTED if accepted else _TOO_LARGE)
+            if not self._sandbox.runs(request_id.decode("ascii", "replace")):
+                self.write(_WRONG_ID)
+            elif verb == b"response":
+                # Told before it is passed on, so that the worker asks for its next event meanwhile.
+                self.write(_ACCEPTED if len(body) <= RESPONSE_LIMIT else _TOO_LARGE)
+                self._sandbox.on_response(body)
+            else:
+                self.write(_ACCEPTED)
+                self._sandbox.on_error(body)
         elif path == _INIT_ERROR:
             self.write(_ACCEPTED)
             self._sandbox.on_init_error(body)

@@ -182,23 +182,22 @@ class Worker:
         self.idle_since = time.monotonic()
         self._owner.ready(self)
 
-    def on_response(self, request_id: str, body: bytes) -> bool | None:
-        """The handler answered."""
-        if self._call is None or request_id != self._call.request_id:
-            return None
-        if len(body) > faults.RESPONSE_LIMIT:
-            fault = faults.response_too_large()
-            self._finish(fault.payload(request_id), fault)
-            return False
-        self._finish(body, None)
-        return True
+    def runs(self, request_id: str) -> bool:
+        """Whether this is the invocation under way."""
+        return self._call is not None and self._call.request_id == request_id
 
-    def on_error(self, request_id: str, body: bytes) -> bool | None:
+    def on_response(self, body: bytes) -> None:
+        """The handler answered."""
+        call = self._call
+        if call is not None and len(body) > faults.RESPONSE_LIMIT:
+            fault = faults.response_too_large()
+            self._finish(fault.payload(call.request_id), fault)
+        else:
+            self._finish(body, None)
+
+    def on_error(self, body: bytes) -> None:
         """The handler raised; the runtime client wrote the traceback into the log and the payload."""
-        if self._call is None or request_id != self._call.request_id:
-            return None
         self._finish(body, Fault(kind="", status="", payload=lambda _: body))
-        return True
 
     def on_init_error(self, body: bytes) -> None:
         """The handler's module could not be loaded."""
