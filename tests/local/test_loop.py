@@ -222,6 +222,23 @@ def test_a_deployment_leaves_the_weights_alone_and_its_code_is_the_next_candidat
     assert whole.alias("alpha") == Routing(version=after)
 
 
+def test_new_code_that_does_not_start_is_refused_and_serves_nobody(whole, tmp_path):
+    """Its revision fails the probes; it is not tried again by itself, and code that works is rolled out after it."""
+    version = whole.at_rest("alpha")
+    before, seq = whole.alias("alpha"), whole.state("alpha").seq
+    whole.cloud.deploy(changed_assembly(whole.assembly, tmp_path, "broken\nraise RuntimeError('does not start')"))
+    traffic = whole.live_traffic("alpha", lambda: "RolloutRefused" in whole.kinds("alpha", after=seq))
+    refused = whole.ledger("alpha", after=seq)[-1]
+    whole.pass_time(300)
+
+    assert "did not pass its probes: probe 0: answered 502: does not start" in refused.reason
+    assert whole.state("alpha").seq == refused.seq
+    assert (traffic.failed, set(traffic.versions), whole.alias("alpha")) == ([], {version}, before)
+
+    whole.cloud.deploy(whole.assembly)
+    assert whole.at_rest("alpha") == version
+
+
 def test_an_alias_that_a_stranger_moved_is_put_back_and_told(whole):
     """The driver is the alias's only writer, at rest and in a rollout."""
     whole.at_rest("alpha")

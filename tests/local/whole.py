@@ -262,12 +262,21 @@ class Trial:
         raise AssertionError(f"not within {limit_s:.0f} s:\n{self.story(endpoint)}")
 
     def at_rest(self, endpoint: str) -> str:
-        """Bring an endpoint to a stable version with no rollout under way; return that version."""
+        """Bring an endpoint to a stable version, of the code that is deployed, with no rollout under way.
+
+        Return that version.
+        """
         self.cloud.machinery.bus.faults = DeliveryFaults()
         if self.state(endpoint).stable is None and not self.busy(endpoint):
             self.upload(endpoint)
-        self.live_traffic(endpoint, lambda: self.state(endpoint).stable is not None and not self.busy(endpoint))
+        self.live_traffic(endpoint, lambda: not self.busy(endpoint) and self._serves_what_is_deployed(endpoint))
         return self.stable(endpoint)
+
+    def _serves_what_is_deployed(self, endpoint: str) -> bool:
+        stable = self.state(endpoint).stable
+        return (
+            stable is not None and stable.fingerprint == self.functions.configuration(f"perch-{endpoint}").fingerprint
+        )
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
