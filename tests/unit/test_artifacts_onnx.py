@@ -112,6 +112,14 @@ def test_an_initializer_that_is_listed_as_input_is_no_input() -> None:
     assert [wanted.name for wanted in look(proto).signature.inputs] == ["x"]
 
 
+def test_a_file_that_onnxruntime_could_read_as_another_format_is_refused() -> None:
+    """A valid ONNX model with the marker of a flatbuffer in its producer's name is two graphs in one file."""
+    proto = model()
+    proto.ir_version, proto.producer_name = 8, "ORTM"
+    assert proto.SerializeToString()[4:8] == b"ORTM"
+    assert "onnxruntime's own format (ORT)" in refusal(proto)
+
+
 def external() -> Any:
     """A tensor whose data is in another file."""
     weight = numpy_helper.from_array(np.ones(3, dtype=np.float32), "w")

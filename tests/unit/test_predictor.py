@@ -16,6 +16,8 @@ from typing import Any
 
 import boto3
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -375,6 +377,29 @@ def test_law_2_unverified_bytes_never_reach_a_loader(monkeypatch: pytest.MonkeyP
     assert status == 503
     assert "SHA-256" in body["error"]
     assert "not loaded" in body["error"]
+
+
+def test_law_2_the_runtime_reads_the_format_that_was_inspected() -> None:
+    """Bytes marked as onnxruntime's own flatbuffer format are read as ONNX all the same."""
+    marked = onnx.load_model_from_string(MODEL)
+    marked.ir_version, marked.producer_name = 8, "ORTM"
+    data = marked.SerializeToString()
+    assert data[4:8] == b"ORTM"
+    assert ask(make(data), event({"features": [[1, 0, 0]]}))[1]["predictions"] == [1]
+
+
+def test_law_2_a_model_in_the_runtimes_own_format_is_not_loaded(tmp_path: Path) -> None:
+    """A real flatbuffer, which onnxruntime would take if it were left to guess."""
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(MODEL, options, providers=["CPUExecutionProvider"])
+    data = (tmp_path / "model.ort").read_bytes()
+    assert data[4:8] == b"ORTM"
+    status, body = ask(make(data), event({"features": [[1, 0, 0]]}))
+    assert status == 503
+    assert "does not load" in body["error"]
 
 
 @pytest.mark.parametrize(

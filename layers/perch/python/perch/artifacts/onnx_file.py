@@ -1,6 +1,7 @@
 """Inspect an ONNX file without running it: does it parse, does it stay inside itself, what does it take and give.
 
-    bytes → protobuf → no external data → only known operators → one numeric [batch, features] input → onnx.checker
+    bytes → not onnxruntime's own format → protobuf → no external data → only known operators
+          → one numeric [batch, features] input → onnx.checker
 
 ONNX describes a computation; it holds no code. What could still reach outside is refused here: external data (a path
 that a loader would follow) and operators of custom domains (native libraries that somebody would have to load).
@@ -26,10 +27,19 @@ CONTRIB_OPERATORS = frozenset({"CDist", "MurmurHash3", "Solve", "Tokenizer"})
 """Operators of `com.microsoft` that skl2onnx emits; all are compiled into onnxruntime."""
 
 
+ORT_MARKER = b"ORTM"
+"""Bytes 4 to 8 of a model in onnxruntime's own flatbuffer format."""
+
+
 def inspect_onnx(data: bytes) -> Inspected:
     """Read what an ONNX file is. Raises `ArtifactRefused`."""
     import onnx  # noqa: PLC0415 - only the registration function has the onnx layer
 
+    if data[4:8] == ORT_MARKER:
+        # Such bytes can be a valid ONNX model of another graph as well; what can be read in two ways is not served.
+        raise ArtifactRefused(
+            "the file is marked as a model in onnxruntime's own format (ORT), which is not inspected; save it as ONNX"
+        )
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has no stable home

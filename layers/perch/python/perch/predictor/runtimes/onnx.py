@@ -37,6 +37,9 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
+        # Left to guess, it would read bytes as its own flatbuffer format if a marker stands in them: another graph than
+        # the one that was inspected.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # a failing run raises; its log line would only say so twice
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         [wanted] = self._session.get_inputs()
