@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import runpy
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,9 +29,9 @@ from onnx import TensorProto, helper, numpy_helper
 import perch.predictor.loading
 from perch.domain.model import Pointer
 from perch.predictor import fetch as fetching
-from perch.predictor.decode import MAX_BODY, MAX_ROWS
+from perch.predictor.decode import MAX_BODY, MAX_ROWS, decode
 from perch.predictor.encode import encode
-from perch.predictor.errors import ArtifactUnreachable, ModelUnavailable
+from perch.predictor.errors import ArtifactUnreachable, ModelUnavailable, RequestRefused
 from perch.predictor.fetch import fetch_artifact
 from perch.predictor.handler import Handler, make_handler
 
@@ -208,6 +210,33 @@ def test_a_body_over_the_limit_is_a_413_in_any_coat(handler: Handler, size: int)
     for asked in (event(plain), event(base64.b64encode(plain.encode()).decode(), isBase64Encoded=True), event(wide)):
         status, body = ask(handler, asked)
         assert (status, body["error"]) == (413, "the body is over 5,000,000 bytes; send fewer rows at once")
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"features": [["a" * 100_000] + [1] * 2_000]}, "feature 1 in row 1 is a string"),
+        ({"features": ["a" * 100_000] + [1] * 2_000}, "feature 1 in row 1 is a string"),
+        ({"features": [[1] * 100_000, [1]]}, "expected 3 features, got 100000 in row 1"),
+        ({"features": [[1, 1, 1], json.loads("[" * 200 + "]" * 200)]}, "feature 1 in row 2 is a list"),
+        ({"features": [[]] * 100_000}, "the request has 100,000 rows"),
+        ({"features": [{"a": 1}] * 25_000}, "feature 1 in row 1 is an object"),
+        ({"features": [10**4_000, *[1] * 2_000]}, "expected 3 features, got 2001 in row 1"),
+        ({"other": [[1]] * 50_000, "features": [[1, 1]]}, "expected 3 features, got 2 in row 1"),
+    ],
+)
+def test_a_request_takes_memory_in_proportion_to_its_body(body: Any, sentence: str) -> None:
+    """No body of any shape is blown up; a predictor that is killed for memory counts against its revision."""
+    text = json.dumps(body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RequestRefused, match=re.escape(sentence)) as refused:
+            decode({"body": text}, 3, np.dtype(np.float32))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.status == 400
+    assert peak < 1_000_000 + 40 * len(text)
 
 
 def test_the_largest_request_is_answered(handler: Handler) -> None:

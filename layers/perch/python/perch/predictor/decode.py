@@ -1,7 +1,11 @@
 """Decode a request: HTTP API payload format 2.0 in, rows of numbers out, or a sentence that says what is wrong.
 
-The straight way is short: one JSON parse, one array, three comparisons. Only when one of them fails does `_explain`
-walk the rows to name the first fault. Rows and features are counted from 1 in what it says. true and false are 1 and 0.
+The straight way is short: one typed JSON parse, one array, three comparisons. Only when one of them fails is the body
+parsed as whatever it is, and does `_explain` walk the rows to name the first fault. Rows and features are counted from
+1 in what it says. true and false are 1 and 0.
+
+Nothing but numbers reaches numpy: it makes every cell as wide as the widest, so that one long text among numbers would
+take gigabytes. A request takes memory in proportion to its body, whatever is in it.
 """
 
 from __future__ import annotations
@@ -24,23 +28,25 @@ MAX_ROWS = 1_000
 
 _EXAMPLE = 'send {"features": [[…], …]}'
 
-_decoder = msgspec.json.Decoder()
+_Number = int | float | bool
+
+
+class _Body(msgspec.Struct):
+    features: list[list[_Number] | _Number]
+
+
+_decoder = msgspec.json.Decoder(_Body)
 
 
 def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the rows of a request as an array of `dtype`, n by `features`. Raises `RequestRefused` (400 or 413)."""
-    document = _document(event)
+    body = _body(event)
     try:
-        given = document["features"]
-    except (KeyError, TypeError) as error:
-        what = 'has no "features"' if isinstance(document, dict) else "is not a JSON object"
-        raise RequestRefused(400, f"the body {what}; {_EXAMPLE}") from error
-    if not isinstance(given, list) or not given:
-        raise RequestRefused(400, f'"features" is {_named(given)}; {_EXAMPLE}')
-    if isinstance(given[0], list) and len(given) > MAX_ROWS:
-        raise RequestRefused(
-            400, f"the request has {len(given):,} rows; at most {MAX_ROWS:,} are taken at once, send it in parts"
-        )
+        given = _decoder.decode(body).features
+    except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
+        raise RequestRefused(400, _explain(_features(body), features)) from error
+    if not given or (isinstance(given[0], list) and len(given) > MAX_ROWS):
+        raise RequestRefused(400, _explain(given, features))
     try:
         rows = np.array(given)
     except ValueError:  # rows of different lengths
@@ -54,8 +60,8 @@ def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDA
     return _converted(rows, dtype)
 
 
-def _document(event: Mapping[str, Any]) -> Any:
-    body = event.get("body")
+def _body(event: Mapping[str, Any]) -> str | bytes:
+    body: str | bytes | None = event.get("body")
     if not body:
         raise RequestRefused(400, f"the request has no body; {_EXAMPLE}")
     if event.get("isBase64Encoded"):
@@ -63,15 +69,25 @@ def _document(event: Mapping[str, Any]) -> Any:
             body = base64.b64decode(body)
         except ValueError as error:
             raise RequestRefused(400, "the body is marked as base64 and is not") from error
-    elif len(body) > MAX_BODY // 4:  # a character takes up to four bytes; a short text needs no counting
+    elif isinstance(body, str) and len(body) > MAX_BODY // 4:  # a character takes up to four bytes
         body = body.encode("utf-8", "surrogatepass")
     if len(body) > MAX_BODY:
         raise RequestRefused(413, f"the body is over {MAX_BODY:,} bytes; send fewer rows at once")
+    return body
+
+
+def _features(body: str | bytes) -> Any:
+    """Whatever stands under "features" in a body that the typed decoder did not take."""
     try:
-        return _decoder.decode(body)
-    except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
         hint = " (NaN and Infinity are not JSON numbers)" if _mentions_nan(body) else ""
         raise RequestRefused(400, f"the body is not JSON: {_reason(error)}{hint}") from error
+    if not isinstance(document, dict):
+        raise RequestRefused(400, f"the body is not a JSON object; {_EXAMPLE}")
+    if "features" not in document:
+        raise RequestRefused(400, f'the body has no "features"; {_EXAMPLE}')
+    return document["features"]
 
 
 def _reason(error: Exception) -> str:
@@ -87,8 +103,8 @@ def _mentions_nan(body: str | bytes) -> bool:
 
 
 def _widened(rows: NDArray[Any]) -> NDArray[Any]:
-    """Rows as floats, if nothing but whole numbers of more than 64 bits kept them from being numbers."""
-    if rows.ndim != 2 or not all(isinstance(value, (int, float)) for value in rows.flat):
+    """Rows as floats: nothing but whole numbers of more than 64 bits kept them from being numbers."""
+    if rows.ndim != 2:
         return rows
     return np.array([[_float(value) for value in row] for row in rows])
 
@@ -123,8 +139,16 @@ def _converted(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     raise RequestRefused(400, f"feature {column} in row {row} is {rows[*bad]}, which is no {dtype.name} number")
 
 
-def _explain(given: list[Any], features: int) -> str:
+def _explain(given: Any, features: int) -> str:
     """Say what is wrong with features that did not become rows of numbers."""
+    if not isinstance(given, list) or not given:
+        return f'"features" is {_named(given)}; {_EXAMPLE}'
+    if isinstance(given[0], list) and len(given) > MAX_ROWS:
+        return f"the request has {len(given):,} rows; at most {MAX_ROWS:,} are taken at once, send it in parts"
+    return _first_fault(given, features)
+
+
+def _first_fault(given: list[Any], features: int) -> str:
     rows = given if isinstance(given[0], list) else [given]
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, list):
