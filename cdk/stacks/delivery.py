@@ -213,20 +213,18 @@ class DeliveryStack(Stack):
         register.allow("s3:GetObject", "s3:GetObjectVersion", on=[store.arn_for_objects("*")])
         acknowledge(register, wide(spelled_objects(store, "*")), reason="Any key may be uploaded, and is looked at.")
         register.allow("s3:ListBucket", on=[store.bucket_arn])
-        register.allow("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
+        register.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
+        # It parses what anybody may upload; if that went wrong, it still could not touch an endpoint or its ledger.
+        written = _keys("MODEL#*", "REJECTED", "IDEMPOTENCY#register")
+        register.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[table], where=written)
         # Idempotency takes its record back when the handler fails, so that the next try is not taken for a repetition.
         register.allow("dynamodb:DeleteItem", on=[table], where=_keys("IDEMPOTENCY#register"))
-        register.allow("events:PutEvents", on=[bus])
+        register.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
 
         drive = self.drive_rollouts.execution
-        drive.allow(
-            "dynamodb:GetItem",
-            "dynamodb:Query",
-            "dynamodb:PutItem",
-            "dynamodb:UpdateItem",
-            "dynamodb:DeleteItem",
-            on=[table],
-        )
+        drive.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
+        endpoints = _keys("ENDPOINT#*")
+        drive.allow("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", on=[table], where=endpoints)
         # Only the environment of a function is changed, never its role or layers, so neither iam:PassRole nor
         # lambda:GetLayerVersion is needed.
         drive.allow(
@@ -249,12 +247,13 @@ class DeliveryStack(Stack):
             "cloudwatch:DescribeAlarms",
             because="GetMetricData knows no resources to be narrowed to, and DescribeAlarms by prefix asks for all.",
         )
-        drive.allow("events:PutEvents", on=[bus])
+        drive.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
 
         roll_back = self.roll_back.execution
-        roll_back.allow("dynamodb:GetItem", "dynamodb:Query", "dynamodb:PutItem", "dynamodb:UpdateItem", on=[table])
+        roll_back.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
+        roll_back.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[table], where=endpoints)
         roll_back.allow("lambda:GetAlias", "lambda:UpdateAlias", on=[*functions, *qualified])
-        roll_back.allow("events:PutEvents", on=[bus])
+        roll_back.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
 
         check = self.check_health.execution
         check.allow("dynamodb:GetItem", on=[table])
@@ -270,6 +269,10 @@ class DeliveryStack(Stack):
                 )
 
 
-def _keys(pattern: str) -> dict[str, dict[str, list[str]]]:
-    """Return the condition that only items with such a partition key are touched."""
-    return {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": [pattern]}}
+# Rules of others trust what `aws.s3` or `aws.cloudwatch` say, and so do ours.
+_OWN_EVENTS = {"ForAllValues:StringEquals": {"events:source": ["perch"]}}
+
+
+def _keys(*patterns: str) -> dict[str, dict[str, list[str]]]:
+    """Return the condition that only items with such partition keys are touched, each one of a transaction alike."""
+    return {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(patterns)}}

@@ -82,12 +82,34 @@ def test_functions_touch_only_the_predictors(synthesized: Synthesized) -> None:
                 assert arns <= predictors
 
 
-def test_a_health_check_writes_health_only(synthesized: Synthesized) -> None:
-    """It can read the registry, but put nothing there but its own items."""
-    (put,) = [s for s in statements(synthesized, "perch-check-health") if "dynamodb:PutItem" in listed(s["Action"])]
+WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
+MAY_WRITE = {
+    "perch-register-model": {"MODEL#*", "REJECTED", "IDEMPOTENCY#register"},
+    "perch-drive-rollouts": {"ENDPOINT#*"},
+    "perch-roll-back": {"ENDPOINT#*"},
+    "perch-check-health": {"HEALTH#*"},
+}
 
-    assert listed(put["Action"]) == ["dynamodb:PutItem"]
-    assert put["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["HEALTH#*"]}}
+
+@pytest.mark.parametrize("function", sorted(MAY_WRITE))
+def test_a_function_writes_its_own_items_only(synthesized: Synthesized, function: str) -> None:
+    """What parses uploads cannot move an endpoint, and what moves endpoints cannot change a model version (law 1)."""
+    writing = [s for s in statements(synthesized, function) if WRITES & set(listed(s["Action"]))]
+    keys: set[str] = set()
+    for statement in writing:
+        assert set(listed(statement["Action"])) <= WRITES
+        assert list(statement["Condition"]) == ["ForAllValues:StringLike"]
+        keys.update(listed(statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]))
+
+    assert keys == MAY_WRITE[function]
+
+
+@pytest.mark.parametrize("function", sorted(MAY_WRITE))
+def test_a_function_speaks_in_its_own_name_only(synthesized: Synthesized, function: str) -> None:
+    """No function can put an event on the bus that looks as if S3 or CloudWatch had sent it."""
+    for statement in statements(synthesized, function):
+        if "events:PutEvents" in listed(statement["Action"]):
+            assert statement["Condition"] == {"ForAllValues:StringEquals": {"events:source": ["perch"]}}
 
 
 def test_predictors_read_models_only(synthesized: Synthesized) -> None:
