@@ -101,6 +101,9 @@ def test_all_problems_are_reported_at_once() -> None:
         (SMALL + 'health_check = "often"\n', "endpoints.digits.health_check", '"5 minutes"'),
         (SMALL + 'approval = "manuel"\n', "endpoints.digits.approval", "did you mean 'manual'?"),
         (SMALL + "max_artifact_mb = 600\n", "endpoints.digits.max_artifact_mb", "from 1 to 500"),
+        (SMALL + "max_artifact_mb = 300\n", "endpoints.digits.memory_mb", "raise it to 1200 or more"),
+        (SMALL + "memory_mb = 899\n", "endpoints.digits.memory_mb", "raise it to 900 or more, or lower max_artifact"),
+        (SMALL + "memory_mb = 128\nmax_artifact_mb = 1\n", "endpoints.digits.memory_mb", "raise it to 303 or more"),
         (SMALL + 'model = "dígits"\n', "endpoints.digits.model", "1 to 64 letters"),
         (SMALL + 'rollout = "canary"\n', "endpoints.digits.rollout", "not a table"),
         (SMALL + '[endpoints.digits.rollout]\nstrategy = "blue-green"\n', ".rollout.strategy", "not available yet"),
@@ -128,6 +131,13 @@ def test_a_mistake_is_named_with_what_would_be_right(text: str, key: str, advice
 
     assert key in problem.split(": ")[0]
     assert advice in problem
+
+
+def test_an_artifact_may_be_as_large_as_memory_holds() -> None:
+    """Three times its size and 300 MB for the runtime is just enough."""
+    (endpoint,) = read(SMALL + "memory_mb = 1800\nmax_artifact_mb = 500\n").endpoints
+
+    assert (endpoint.memory_mb, endpoint.max_artifact_mb) == (1800, 500)
 
 
 def test_weights_must_grow() -> None:
