@@ -17,7 +17,7 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer an HTTP API request (payload format 2.0)."""
     asked = event.get("requestContext", {}).get("http", {})
     method, path = str(asked.get("method", "")), str(asked.get("path", ""))
-    if method == "GET" and path.rstrip("/").endswith("/models"):
+    if method == "GET" and path == "/models":
         return _answer(200, {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS]}, context)
     names = ", ".join(endpoint.name for endpoint in _ENDPOINTS) or "none is declared in perch.toml"
     sentence = (

@@ -63,7 +63,15 @@ def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", "/models/nobody/predict"), ("GET", "/"), ("POST", "/models"), ("GET", "/models/x")]
+    ("method", "path"),
+    [
+        ("POST", "/models/nobody/predict"),
+        ("GET", "/"),
+        ("POST", "/models"),
+        ("GET", "/models/x"),
+        ("GET", "/x/models"),
+        ("GET", "/models/"),
+    ],
 )
 def test_every_other_route_is_a_404_that_names_the_endpoints(api: ModuleType, method: str, path: str) -> None:
     """An unknown model is the most common mistake."""
