@@ -81,7 +81,6 @@ class ControlFunction(Construct):
             memory_size=props.memory_mb,
             timeout=props.timeout,
             environment={
-                "PERCH_NAME": props.name,
                 "POWERTOOLS_SERVICE_NAME": function_name,
                 "POWERTOOLS_METRICS_NAMESPACE": "Perch",
                 **props.environment,

@@ -17,7 +17,6 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_LAMBDA_FUNCTION_VERSION": "1",
     "PERCH_ENDPOINT": "digits",
-    "PERCH_NAME": "perch",
     "PERCH_STORE": "store",
     "PERCH_TABLE": "table",
     "POWERTOOLS_SERVICE_NAME": "perch",

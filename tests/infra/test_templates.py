@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.infra.conftest import Synthesized, findings
+from tests.infra.conftest import Synthesized, findings, synthesize
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
 DEPLOYABLE = {
@@ -100,7 +100,6 @@ def test_functions_have_the_environment_of_the_contract(synthesized: Synthesized
         assert set(environment) == {"PERCH_ENDPOINT", "PERCH_STORE"}
         assert f"perch-{environment['PERCH_ENDPOINT']}" == name
     common = {
-        "PERCH_NAME",
         "PERCH_TABLE",
         "PERCH_STORE",
         "POWERTOOLS_SERVICE_NAME",
@@ -382,3 +381,14 @@ def test_templates_fit_cloudformation(synthesized: Synthesized, stack: str) -> N
 
     assert len(template["Resources"]) <= 500
     assert len(json.dumps(template)) < 1_000_000
+
+
+@pytest.mark.parametrize(("largest", "memory"), [(1, 1_024), (200, 1_408), (500, 2_624)])
+def test_registration_has_the_memory_for_the_largest_artifact(tmp_path: Path, largest: int, memory: int) -> None:
+    """What may be uploaded can be inspected: at most 4.1 times its size was measured."""
+    declared = '[endpoints.small]\nruntime = "onnx"\nmax_artifact_mb = 1\n[endpoints.large]\nruntime = "onnx"\n'
+    settings = tmp_path / "perch.toml"
+    settings.write_text(f"{declared}memory_mb = 2048\nmax_artifact_mb = {largest}\n")
+    found = synthesize(tmp_path / "cdk.out", settings=settings)
+
+    assert found.function("perch-register-model")["MemorySize"] == memory
