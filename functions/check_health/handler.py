@@ -20,12 +20,14 @@ def handler(event: dict[str, Any], _context: LambdaContext) -> list[Any]:
     """Check the endpoint that the schedule names."""
     now = parse_time(event["time"])
     policy = world.settings.endpoint(event["endpoint"])
-    checks = check_health(world, policy, now=now)
-    for check in checks:
+    checks = []
+    for check in check_health(world, policy, now=now):
+        checks.append(check)
+        report = check.report
         metrics = EphemeralMetrics(service="")  # the alarms name exactly two dimensions, so no `service` beside them
         metrics.add_dimension("Endpoint", policy.name)
         metrics.add_dimension("Role", check.role)
-        metrics.add_metric("ProbeFailures", MetricUnit.Count, check.report.total - check.report.passed)
+        metrics.add_metric("ProbeFailures", MetricUnit.Count, 0 if check.healthy else report.total - report.passed)
         metrics.add_metric("ProbeLatency", MetricUnit.Milliseconds, check.report.latency_ms)
         metrics.set_timestamp(now)
         metrics.flush_metrics()

@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from perch.app.probe import golden
 from perch.app.register import Upload, register
 from perch.aws.clients import Clients
 from perch.domain.errors import Conflict
@@ -63,7 +64,7 @@ def test_a_lone_artifact_registers_with_what_can_be_read_from_it(deployment, put
     assert found.pointer.sha256 == hashlib.sha256(data).hexdigest()
     assert found.pointer.size == len(data)
     assert found.signature["features"] == 4
-    assert {len(row) for probe in found.probes for row in probe.features} == {4}
+    assert {len(row) for probe in golden(found) for row in probe.features} == {4}
 
 
 def test_law_1_the_same_event_again_changes_nothing(deployment, put, go):
@@ -136,6 +137,63 @@ def test_a_folder_registers_when_its_manifest_arrives(deployment, put, go):
     assert found.probes[0].expect == {"predictions": [0]}
 
 
+def manifest_of(**fields) -> bytes:
+    return json.dumps({"artifact": "model.onnx", "metadata": {"accuracy": 0.9}} | fields).encode()
+
+
+def test_a_manifest_that_comes_first_waits_for_its_artifact(deployment, put, go):
+    """`aws s3 cp --recursive` puts the small file first; the folder is one version all the same."""
+    manifest = put("models/digits/v1/perch.json", manifest_of())
+    assert go(manifest).status == "waiting"
+
+    assert go(put("models/digits/v1/model.onnx", model())).status == "registered"
+    assert known(deployment).metadata == {"accuracy": 0.9}
+    assert go(manifest).status == "repeated"
+
+
+def test_events_of_a_folder_in_the_wrong_order_make_the_same_version(deployment, put, go):
+    """Both files are there when the first event is handled, whichever it is."""
+    artifact = put("models/digits/v1/model.onnx", model())
+    manifest = put("models/digits/v1/perch.json", manifest_of())
+    outcomes = [go(artifact).status, go(manifest).status]
+
+    assert outcomes == ["registered", "repeated"]
+    assert known(deployment).metadata == {"accuracy": 0.9}
+
+
+def test_a_manifest_that_comes_too_late_is_refused_in_words(deployment, put, go):
+    """The version exists without it, and never changes; nobody is left to think that the probes are used."""
+    go(put("models/digits/v1/model.onnx", model()))
+    outcome = go(put("models/digits/v1/perch.json", manifest_of()))
+
+    assert outcome.status == "rejected"
+    assert "before this manifest could be seen" in outcome.reason
+    assert known(deployment).metadata == {}
+
+
+def test_a_very_wide_model_registers(deployment, put, go):
+    """Probes that are made are not stored, so they cannot outgrow the registry."""
+    assert go(put("models/digits/v1/model.onnx", model(features=60_000))).status == "registered"
+    assert [len(p.features[0]) for p in golden(known(deployment))] == [60_000]
+
+
+def test_an_empty_list_of_probes_does_not_turn_probing_off(deployment, put, go):
+    """Law 3: every revision answers golden requests before it sees a user."""
+    go(put("models/digits/v1/model.onnx", model(), perch="part"))
+    go(put("models/digits/v1/perch.json", manifest_of(probes=[])))
+
+    assert len(golden(known(deployment))) == 3
+
+
+@pytest.mark.parametrize("file", ["a" * 700 + ".onnx", "model\n.onnx", "mo del.onnx", "модель.onnx"])
+def test_a_file_name_that_would_not_fit_everywhere_is_refused(deployment, put, go, file):
+    """The key travels in the function's environment, which has 4 KB."""
+    outcome = go(Upload(key=f"models/digits/v1/{file}", version_id="x" * 40, at=deployment.now, by="ada"))
+
+    assert outcome.status == "rejected"
+    assert "file" in outcome.reason
+
+
 def test_a_refused_file_does_not_make_the_next_wait_for_a_manifest(deployment, put, go):
     """Somebody who first uploaded a pickle can simply upload the right file beside it."""
     assert go(put("models/digits/v1/model.pkl", b"\x80\x04N.")).status == "rejected"
@@ -151,7 +209,11 @@ def test_a_refused_file_does_not_make_the_next_wait_for_a_manifest(deployment, p
         (b'{"artifact": "model.onnx", "metadata": []}', "metadata must be an object"),
         (b'{"artifact": "model.onnx", "probes": [{}]}', "a probe looks like"),
         (b'{"artifact": "model.onnx", "probes": [{"features": [[1, 2]]}]}', "the model takes 4"),
-        (b'{"artifact": "missing.onnx"}', "does not exist"),
+        (b'{"artifact": "model.onnx", "probes": [{"features": [[1, 2, 3, NaN]]}]}', "not finite"),
+        (b'{"artifact": "model.onnx", "probes": [{"features": [[1, 2, 3, 4]], "tolerance": "0.1"}]}', "not float"),
+        (b'{"artifact": "model.onnx", "probes": {}}', "must be a list"),
+        (b'{"artifact": "model.onnx", "metadata": {"x": "' + b"x" * 200_000 + b'"}}', "the limit is 100,000"),
+        (b"[" * 5000, "not JSON"),
     ],
 )
 def test_a_bad_manifest_is_refused_in_words(deployment, put, go, manifest, why):

@@ -54,8 +54,8 @@ def test_the_same_alarm_three_times_is_one_roll_back(shifting):
 @pytest.mark.parametrize(
     ("name", "age", "why"),
     [
-        (AlarmName("perch", "digits", "candidate-errors", "2"), 0, "the alarm is of revision 2"),
-        (AlarmName("perch", "digits", "failures"), 60, "before rollout"),
+        (AlarmName("perch", "digits", "candidate-errors", "2"), 0, "it is of revision 2"),
+        (AlarmName("perch", "digits", "failures"), 60, "before the candidate had traffic"),
         (AlarmName("perch", "digits", "probes-stable"), 0, "say nothing of the candidate"),
     ],
 )

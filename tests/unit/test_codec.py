@@ -1,6 +1,7 @@
 """The codec loses nothing."""
 
 import json
+from datetime import UTC
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +33,8 @@ def test_a_document_of_an_older_release_can_be_read():
 def test_times_keep_their_instant_and_their_order(at):
     """ISO text names the same instant again."""
     if 1 < at.year < 9999:
-        assert parse_time(iso(at)) == at
+        # Compared in UTC: Python calls a local time in the gap of a clock change unequal to every other.
+        assert parse_time(iso(at)) == at.astimezone(UTC)
 
 
 @given(st.lists(st.datetimes(min_value=T0.replace(tzinfo=None)), min_size=2, max_size=5))

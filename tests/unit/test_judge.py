@@ -12,12 +12,13 @@ STEP = CANARY.rollout.steps[0]
 
 
 def look(evidence, *, held=minutes(10)):
-    return judge(CANARY.rollout, CANARY.guards, STEP, evidence=evidence, started_at=T0, step_at=T0, now=T0 + held)
+    return judge(CANARY.rollout, CANARY.guards, STEP, evidence=evidence, traffic_at=T0, step_at=T0, now=T0 + held)
 
 
 def seen(requests=100, failures=0, **fields):
     counts = Counts(requests=requests, failures=failures)
-    return Evidence(candidate=counts, candidate_step=counts, stable=Counts(requests=900, failures=1), **fields)
+    stable = Counts(requests=900, failures=1)
+    return Evidence(candidate=counts, candidate_step=counts, stable=stable, revision="3", **fields)
 
 
 def test_a_step_that_was_held_and_seen_is_passed():
@@ -52,7 +53,7 @@ def test_law_5_not_even_where_the_policy_asks_for_no_requests():
         CANARY.guards,
         type(STEP)(weight=0.1, hold_s=60),
         evidence=Evidence(),
-        started_at=T0,
+        traffic_at=T0,
         step_at=T0,
         now=T0 + minutes(5),
     )
@@ -90,9 +91,24 @@ def test_an_alarm_that_went_off_rolls_back():
     assert "perch/digits/candidate-errors/3" in judgement.reason
 
 
+FAILURES = "perch/digits/failures"
+
+
 def test_an_alarm_that_was_off_before_does_not_block_the_fix():
     """Production errors must not prevent the deployment that mends them."""
-    assert look(seen(alarms=(alarm(T0 - minutes(1)),))).verdict is Verdict.PROMOTE
+    assert look(seen(alarms=(alarm(T0 - minutes(1), FAILURES),))).verdict is Verdict.PROMOTE
+
+
+def test_the_failures_of_the_candidate_before_do_not_take_back_this_one():
+    """The endpoint's alarm looks back some minutes; only then does it speak of the candidate."""
+    assert look(seen(alarms=(alarm(T0 + minutes(3), FAILURES),))).verdict is Verdict.PROMOTE
+    assert look(seen(alarms=(alarm(T0 + minutes(5), FAILURES),))).verdict is Verdict.ROLL_BACK
+
+
+def test_an_alarm_of_another_revision_says_nothing_of_this_one():
+    """One that was left behind, or is late."""
+    other = alarm(T0 + minutes(6), "perch/digits/candidate-errors/2")
+    assert look(seen(alarms=(other,))).verdict is Verdict.PROMOTE
 
 
 def test_probes_of_stable_say_nothing_of_the_candidate():

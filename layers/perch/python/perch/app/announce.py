@@ -13,5 +13,5 @@ def announce_news(world: World, endpoint: str, *, announced: int) -> None:
     """Put the entries after number `announced` on the bus. Raises NotReady if EventBridge does not take one."""
     entries = world.registry.ledger(endpoint, after=announced)
     if entries:
-        world.bus.announce([(e.kind, e.at, e.announcement()) for e in entries])
+        world.bus.announce([(e.kind, e.announcement()) for e in entries])
         world.registry.announced(endpoint, entries[-1].seq)

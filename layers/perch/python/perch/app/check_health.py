@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,14 +31,15 @@ class Health:
 
 def check_health(
     world: World, policy: EndpointPolicy, *, now: datetime, timer: Callable[[], float] = time.monotonic
-) -> tuple[Health, ...]:
-    """Probe what serves, and what is about to; record each result. Returns nothing before the first model.
+) -> Iterator[Health]:
+    """Probe what serves, and what is about to; record each result, and yield it before the next is asked for.
+
+    Yields nothing before the first model.
 
     Raises:
         NotReady: Lambda is busy; the event is retried.
     """
     state = world.registry.endpoint(policy.name)
-    checks = []
     for role, revision in _revisions(state):
         if revision.pointer is None:
             continue
@@ -54,8 +55,7 @@ def check_health(
         )
         health = Health(role=role, revision=revision.lambda_version, model_version=model.version, report=report)
         world.registry.record_health(policy.name, role, at=now, document=dump(health) | {"healthy": health.healthy})
-        checks.append(health)
-    return tuple(checks)
+        yield health
 
 
 def _revisions(state: Endpoint) -> list[tuple[str, Revision]]:

@@ -26,7 +26,10 @@ def drive(
         TickFailed: after all were tried, naming those that failed and why (so that the function's own alarm sees it).
     """
     done, failed = [], []
-    for policy in world.settings.endpoints:
+    # Each endpoint comes first in its turn: one whose probes take all the time there is must not starve the others.
+    endpoints = world.settings.endpoints
+    first = int(now.timestamp() // 60) % max(1, len(endpoints))
+    for policy in (*endpoints[first:], *endpoints[:first]):
         try:
             done.append(advance(world, policy, now=now, owner=owner, timer=timer))
         except Exception as error:  # noqa: BLE001 - one endpoint's trouble is not another's

@@ -3,17 +3,18 @@
     Object Created ─► inside the layout? ─► complete? ─► within the size? ─► inspected ─► stored once ─► announced
                           └──────────────────── no: recorded with its reason, announced, kept in S3
 
-A lone artifact registers as it is. A folder with more files waits for its manifest `perch.json`, so that a version is
-never half there; an artifact whose S3 metadata says `perch: part` waits too (`perch push` sets it, because with plain
-S3 the artifact of a folder is for a moment alone). The event may come twice, late or out of order: the bytes named by
-the event's version id are what is registered, the first registration of a name stays, and the same bytes again are no
-news.
+A lone artifact registers as it is. A folder with more files registers when its manifest `perch.json` and the artifact
+that it names are both there, whichever came last; so a version is never half there. With plain S3 the artifact of a
+folder is for a moment alone: put the manifest first, or the artifact with the S3 metadata `perch: part` (as
+`perch push` does). The event may come twice, late or out of order: the bytes of a lone artifact are those that the
+event's version id names, the first registration of a name stays, and the same again is no news.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,15 +24,16 @@ from perch.app.world import World
 from perch.artifacts import ArtifactRefused, Inspected, inspect
 from perch.aws.store import Stored
 from perch.domain.codec import dump, load
-from perch.domain.errors import Conflict, Invalid, NotFound, PerchError
+from perch.domain.errors import Conflict, Invalid, NotFound
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
 from perch.domain.names import MANIFEST, UploadKey, parse_key
+from perch.domain.rollout import REASON_LIMIT
 
 PART = "part"
 _ATTEMPTS = 8
-_MAX_PROBES_BYTES = 100_000
+_MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item of the registry
+_MAX_PROBES = 20
 _DEFAULT_MAX_MB = 200
-_GENERATED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,9 @@ def register(world: World, upload: Upload) -> Registered:
         return _rejected(world, upload, stored, parts, f"{gone}; it was deleted before it could be registered")
     except (Invalid, ArtifactRefused) as refused:
         return _rejected(world, upload, stored, parts, str(refused))
+    except (ValueError, TypeError, RecursionError, OverflowError) as broken:
+        # Whatever it is, it will be the same next time: a refusal that is kept beats an event that is lost.
+        return _rejected(world, upload, stored, parts, f"it cannot be read: {type(broken).__name__}: {broken}")
 
 
 # -- what an upload is --------------------------------------------------------------------------------------------
@@ -79,23 +84,39 @@ def register(world: World, upload: Upload) -> Registered:
 
 def _complete(world: World, parts: UploadKey, stored: Stored) -> tuple[Stored, Mapping[str, Any]] | str:
     """Return the artifact and the manifest of a complete upload, or say what it waits for."""
+    others = {f for f in world.store.files(parts.folder) if f != parts.file}
     if parts.is_manifest:
-        manifest = _manifest(world.store.read(stored))
-        return world.store.look(parts.folder + manifest["artifact"]), manifest
+        manifest = _manifest(world, stored)
+        if manifest["artifact"] in others:
+            return world.store.look(parts.folder + manifest["artifact"]), manifest
+        return f"waits for {parts.folder}{manifest['artifact']}, which {MANIFEST} names"
+    if MANIFEST in others:
+        manifest = _manifest(world, world.store.look(parts.folder + MANIFEST))
+        if manifest["artifact"] == parts.file:
+            return stored, manifest
+        return f"{MANIFEST} names {manifest['artifact']} as the artifact; this file only goes with it"
+    return _waits_for_manifest(world, parts, stored, others) or (stored, {})
+
+
+def _waits_for_manifest(world: World, parts: UploadKey, stored: Stored, others: set[str]) -> str | None:
+    """Say why a file without a manifest beside it is not yet a version; None if it is one by itself."""
     if stored.metadata.get("perch") == PART:
         return f"waits for {parts.folder}{MANIFEST}: the file was uploaded as part of a folder"
-    others = {f for f in world.store.files(parts.folder) if f != parts.file}
     if others and world.registry.version(parts.model, parts.version) is None:
         refused = {r.key.removeprefix(parts.folder) for r in world.registry.rejections(prefix=parts.folder)}
         if waited_with := sorted(others - refused):
             return f"waits for {parts.folder}{MANIFEST}: the folder also holds {', '.join(waited_with[:5])}"
-    return stored, {}
+    return None
 
 
-def _manifest(data: bytes) -> Mapping[str, Any]:
+def _manifest(world: World, stored: Stored) -> Mapping[str, Any]:
+    if stored.size > _MAX_MANIFEST:
+        raise Invalid(
+            f"{MANIFEST} has {stored.size:,} bytes, the limit is {_MAX_MANIFEST:,}; keep probes to a few rows"
+        )
     try:
-        manifest = json.loads(data)
-    except ValueError as error:
+        manifest = json.loads(world.store.read(stored))
+    except (ValueError, RecursionError) as error:
         raise Invalid(f"{MANIFEST} is not JSON: {error}") from error
     if not isinstance(manifest, dict) or not isinstance(manifest.get("artifact"), str):
         raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')
@@ -140,16 +161,10 @@ def _version(
 
 
 def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, ...]:
-    """Return the manifest's golden requests, or make some that the signature admits.
-
-    Made ones carry no expected answer: they show that the revision loads the model and answers in the right shape.
-    """
-    declared = manifest.get("probes")
-    if declared is None:
-        n = inspected.signature.features
-        return tuple(Probe(features=(tuple(float((i + j) % 4) for j in range(n)),)) for i in range(_GENERATED))
-    if len(json.dumps(declared)) > _MAX_PROBES_BYTES:
-        raise Invalid(f"{MANIFEST}: the probes take more than {_MAX_PROBES_BYTES // 1000} KB; a few rows are enough")
+    """Return the manifest's golden requests; none if it has none (then `probe.golden` makes some)."""
+    declared = manifest.get("probes", [])
+    if not isinstance(declared, list) or len(declared) > _MAX_PROBES:
+        raise Invalid(f"{MANIFEST}: probes must be a list of at most {_MAX_PROBES} golden requests")
     try:
         probes = tuple(load(Probe, p) for p in declared)
     except (TypeError, AttributeError, ValueError) as error:
@@ -161,6 +176,8 @@ def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, .
                 f"{MANIFEST}: probe {number} has rows of {sorted(widths)} features, "
                 f"the model takes {inspected.signature.features}"
             )
+        if not all(math.isfinite(x) for row in probe.features for x in row):
+            raise Invalid(f"{MANIFEST}: probe {number} holds a number that is not finite")
     return probes
 
 
@@ -183,17 +200,22 @@ def _store(world: World, upload: Upload, version: ModelVersion) -> Registered:
 
 
 def _known(world: World, upload: Upload, known: ModelVersion, version: ModelVersion) -> Registered:
-    """The name is taken: by the same bytes (no news), or by others (refused; the first stays)."""
+    """The name is taken: by the same (no news), or by something else (refused; the first stays)."""
+    parts = UploadKey(version.model, version.version, "")
+    stored = Stored(key=upload.key, version_id=upload.version_id or "null", size=0, metadata={})
     if known.pointer.sha256 != version.pointer.sha256:
-        stored = Stored(
-            key=version.pointer.key, version_id=version.pointer.version_id, size=version.pointer.size, metadata={}
-        )
         reason = (
             f"{version.model} {version.version} is registered with other bytes (sha256 {known.pointer.sha256[:12]}…); "
             "a version never changes, so upload under a new version name"
         )
-        return _rejected(world, upload, stored, UploadKey(version.model, version.version, ""), reason)
-    if known.pointer.version_id == version.pointer.version_id:
+        return _rejected(world, upload, stored, parts, reason)
+    if (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ())):
+        reason = (
+            f"{version.model} {version.version} was registered before this manifest could be seen, and a version never "
+            f"changes; upload the folder under a new version name with {MANIFEST} first, or use `perch push`"
+        )
+        return _rejected(world, upload, stored, parts, reason)
+    if known.registered_at == upload.at:
         # The same event again, perhaps because the first run died before it could announce.
         return _announced(world, known, status="repeated")
     return Registered(status="repeated", reason="the same bytes are registered under this name", version=known)
@@ -216,7 +238,7 @@ def _announced(world: World, version: ModelVersion, *, status: str) -> Registere
         "severity": "info",
         "at": dump(version.registered_at),
     }
-    world.bus.announce([("ModelVersionRegistered", version.registered_at, detail)])
+    world.bus.announce([("ModelVersionRegistered", detail)])
     return Registered(status=status, reason=reason, version=version)
 
 
@@ -225,15 +247,12 @@ def _rejected(world: World, upload: Upload, stored: Stored, parts: UploadKey | N
     rejection = Rejection(
         key=stored.key,
         version_id=stored.version_id,
-        reason=reason,
+        reason=reason[:REASON_LIMIT],
         at=upload.at,
         model=parts.model if parts else None,
         version=parts.version if parts else None,
     )
     world.registry.reject(rejection)
     detail = dump(rejection) | {"endpoint": None, "severity": "warning"}
-    world.bus.announce([("ModelVersionRejected", upload.at, detail)])
+    world.bus.announce([("ModelVersionRejected", detail)])
     return Registered(status="rejected", reason=reason)
-
-
-__all__ = ["PART", "PerchError", "Registered", "Upload", "register"]

@@ -16,7 +16,8 @@ from perch.app.announce import announce_news
 from perch.app.world import World
 from perch.domain import rollout as moves
 from perch.domain.errors import Conflict, NotReady, Refused
-from perch.domain.names import STABLE_PROBES, AlarmName
+from perch.domain.judge import speaks_of
+from perch.domain.names import AlarmName
 from perch.domain.rollout import Candidate, Endpoint, Phase
 
 _ATTEMPTS = 8
@@ -63,12 +64,9 @@ def _not_ours(state: Endpoint, alarm: AlarmName, since: datetime) -> str | None:
     rollout = state.rollout
     if rollout is None or rollout.phase not in (Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK):
         return f"no rollout of {state.name} has traffic to take back"
-    if alarm.guard == STABLE_PROBES:
-        return "the probes of the stable revision say nothing of the candidate"
-    if alarm.version and rollout.revision and alarm.version != rollout.revision.lambda_version:
-        return f"the alarm is of revision {alarm.version}, the candidate is {rollout.revision.lambda_version}"
-    if since < rollout.started_at:
-        return f"the alarm went off before rollout {rollout.id} began"
+    traffic_at, revision = rollout.shifted_at or rollout.started_at, rollout.revision
+    if why := speaks_of(alarm, since, revision.lambda_version if revision else "", traffic_at):
+        return f"the alarm does not speak of this candidate: {why}"
     return None
 
 
@@ -78,8 +76,9 @@ def _roll_back(world: World, state: Endpoint, reason: str, *, actor: str, now: d
     if rollout.phase is not Phase.ROLLING_BACK:
         state = world.registry.commit(moves.decide_roll_back(state, reason, actor=actor, now=now))
     settle_roll_back(world, state)
-    with suppress(NotReady):  # the next tick announces what could not be announced here
-        announce_news(world, state.name, announced=state.seq - 1)
+    with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
+        _, _, announced = world.registry.endpoint_and_model(state.name, rollout.candidate.pointer.model)
+        announce_news(world, state.name, announced=announced)
     return Outcome(rolled_back=True, reason=f"{rollout.candidate.label} taken back to {rollout.stable.label}: {reason}")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from perch.aws.functions import ALIAS
 from perch.domain.judge import AlarmSeen
 from perch.domain.names import AlarmName, parse_alarm
-from perch.domain.policy import EndpointPolicy
+from perch.domain.policy import GuardPolicy
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
@@ -43,21 +43,21 @@ class Alarms:
             for a in answer["MetricAlarms"]
         )
 
-    def watch(self, policy: EndpointPolicy, function: str, version: str) -> None:
+    def watch(self, endpoint: str, guards: GuardPolicy, function: str, version: str) -> None:
         """Make the alarms of one candidate revision; making them again changes nothing."""
         revision = [
             {"Name": "FunctionName", "Value": function},
             {"Name": "Resource", "Value": f"{function}:{ALIAS}"},
             {"Name": "ExecutedVersion", "Value": version},
         ]
-        ours = [{"Name": "Endpoint", "Value": policy.name}, {"Name": "Revision", "Value": version}]
-        few = policy.guards.min_errors
+        ours = [{"Name": "Endpoint", "Value": endpoint}, {"Name": "Revision", "Value": version}]
+        few = guards.min_errors
         self._put(
-            policy,
+            endpoint,
             ERRORS,
             version,
-            description=f"More than {policy.guards.error_rate:.1%} of the requests to revision {version} failed.",
-            threshold=100 * policy.guards.error_rate,
+            description=f"More than {guards.error_rate:.1%} of the requests to revision {version} failed.",
+            threshold=100 * guards.error_rate,
             Metrics=[
                 _metric("invocations", "AWS/Lambda", "Invocations", revision),
                 _metric("crashes", "AWS/Lambda", "Errors", revision),
@@ -72,13 +72,13 @@ class Alarms:
                 },
             ],
         )
-        if policy.guards.latency_p99_ms is not None:
+        if guards.latency_p99_ms is not None:
             self._put(
-                policy,
+                endpoint,
                 LATENCY,
                 version,
                 description=f"The slowest 1% of requests to revision {version} took too long.",
-                threshold=policy.guards.latency_p99_ms,
+                threshold=guards.latency_p99_ms,
                 Namespace="Perch",
                 MetricName="Latency",
                 Dimensions=ours,
@@ -98,11 +98,9 @@ class Alarms:
         if names:
             self._client.delete_alarms(AlarmNames=names)
 
-    def _put(
-        self, policy: EndpointPolicy, guard: str, version: str, *, description: str, threshold: float, **what: Any
-    ) -> None:
+    def _put(self, endpoint: str, guard: str, version: str, *, description: str, threshold: float, **what: Any) -> None:
         self._client.put_metric_alarm(
-            AlarmName=str(AlarmName(self._name, policy.name, guard, version)),
+            AlarmName=str(AlarmName(self._name, endpoint, guard, version)),
             AlarmDescription=description,
             ComparisonOperator="GreaterThanThreshold",
             Threshold=threshold,

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from perch.aws.functions import ALIAS
+from perch.domain.errors import NotReady
 from perch.domain.judge import Counts
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class RevisionMetrics:
 
         Returns:
             Counts by (version, starting time).
+
+        Raises:
+            NotReady: CloudWatch could not give all that was asked for.
         """
         starts = {s: _ceil(s, _MINUTE) for s in since}
         last = until.replace(second=0, microsecond=0)
@@ -76,9 +80,14 @@ class RevisionMetrics:
             EndTime=end,
             ScanBy="TimestampAscending",
         )
+        status = dict.fromkeys(points, "missing")
         for page in pages:
             for series in page["MetricDataResults"]:
                 points[series["Id"]].update(zip(series["Timestamps"], series["Values"], strict=True))
+                status[series["Id"]] = series.get("StatusCode", "missing")  # of the last page, which completes it
+        if unread := [f"{identity}: {code}" for identity, code in status.items() if code != "Complete"]:
+            # Failures that could not be read are not failures that did not happen.
+            raise NotReady(f"CloudWatch did not answer completely ({', '.join(unread)})")
 
 
 def _windows(first: datetime, latest: datetime, last: datetime) -> list[tuple[datetime, datetime, int]]:

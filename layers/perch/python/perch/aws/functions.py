@@ -175,6 +175,9 @@ def _configuration(answer: Any) -> Configuration:
         "runtime": answer.get("Runtime"),
         "handler": answer.get("Handler"),
         "architectures": answer.get("Architectures"),
+        "role": answer.get("Role"),
+        "storage": answer.get("EphemeralStorage"),
+        "image": answer.get("ImageConfigResponse"),
         "environment": {k: v for k, v in environment.items() if k != POINTER},
     }
     states = (answer.get("State", "Active"), answer.get("LastUpdateStatus", "Successful"))

@@ -11,6 +11,7 @@ A value is one attribute, `document`, as JSON text: it comes back exactly as it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -117,7 +118,7 @@ class Registry:
 
     def reject(self, rejection: Rejection) -> bool:
         """Keep a refused upload with its reason; False if it was kept before (the event came twice)."""
-        item = {"pk": "REJECTED", "sk": f"{rejection.key}#{rejection.version_id}", "document": _text(rejection)}
+        item = {"pk": "REJECTED", "sk": _rejection_key(rejection), "document": _text(rejection)}
         try:
             self._client.put_item(
                 TableName=self.table, Item=_item(item), ConditionExpression="attribute_not_exists(pk)"
@@ -143,11 +144,20 @@ class Registry:
         return _read(Endpoint, item) if item else Endpoint(name=name)
 
     def endpoint_and_model(self, name: str, model: str) -> tuple[Endpoint, int, int]:
-        """Return an endpoint's state, its model's last number, and how far its ledger was announced, in one call."""
+        """Return an endpoint's state, its model's last number, and how far its ledger was announced, in one call.
+
+        Raises:
+            Conflict: somebody writes one of them at this moment.
+        """
         keys = [{"pk": f"ENDPOINT#{name}", "sk": "ENDPOINT"}, {"pk": f"MODEL#{model}", "sk": "MODEL"}]
-        answer = self._client.transact_get_items(
-            TransactItems=[{"Get": {"TableName": self.table, "Key": _item(k)}} for k in keys]
-        )
+        try:
+            answer = self._client.transact_get_items(
+                TransactItems=[{"Get": {"TableName": self.table, "Key": _item(k)}} for k in keys]
+            )
+        except ClientError as error:
+            if _cancelled(error) is None:
+                raise
+            raise Conflict(f"endpoint {name} is being written; read it again") from error
         endpoint, last = (_plain(r.get("Item", {})) for r in answer["Responses"])
         return (
             _read(Endpoint, endpoint) if endpoint else Endpoint(name=name),
@@ -329,6 +339,14 @@ def _text(value: Any) -> str:
 
 def _read(kind: type[T], item: dict[str, Any]) -> T:
     return load(kind, json.loads(item["document"]))
+
+
+def _rejection_key(rejection: Rejection) -> str:
+    """Return the sort key of a refused upload: its S3 key, cut where DynamoDB's 1,024 bytes would not do."""
+    key = rejection.key.encode()
+    if len(key) > 800:
+        key = key[:700].decode(errors="ignore").encode() + b"~" + hashlib.sha256(key).hexdigest().encode()
+    return f"{key.decode()}#{rejection.version_id}"
 
 
 def _cancelled(error: ClientError) -> list[str] | None:

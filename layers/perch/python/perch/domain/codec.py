@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+_SCALARS: dict[Any, Any] = {str: str, int: int, float: (int, float), bool: bool}
 
 
 def dump(value: Any) -> Any:
@@ -38,7 +39,7 @@ def load(kind: type[T], document: Any) -> T:
 
     Raises:
         TypeError: a required field is missing.
-        ValueError: an enumeration or a time holds something else.
+        ValueError: a field holds something of another type, or a time or an enumeration something else.
     """
     return _load(kind, document)  # type: ignore[no-any-return]
 
@@ -76,6 +77,8 @@ def _load(kind: Any, data: Any) -> Any:  # noqa: PLR0911 - one return a kind of 
         return parse_time(data)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return kind(data)
-    if kind is float and isinstance(data, int):
-        return float(data)
+    if kind in _SCALARS:
+        if not isinstance(data, _SCALARS[kind]) or (isinstance(data, bool) and kind is not bool):
+            raise ValueError(f"{data!r} is not {kind.__name__}")
+        return float(data) if kind is float else data
     return data

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from perch.domain.names import STABLE_PROBES, parse_alarm
+from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
 
 
@@ -70,7 +70,8 @@ class Evidence:
     """What one look at a rollout saw.
 
     `candidate` and `stable` count from the first step; `candidate_step` from the beginning of the current one. All
-    count closed minutes up to `until` only, so two looks at the same minute see the same numbers.
+    count closed minutes up to `until` only, so two looks at the same minute see the same numbers. `revision` is the
+    candidate's Lambda version.
     """
 
     candidate: Counts = Counts()
@@ -78,7 +79,11 @@ class Evidence:
     candidate_step: Counts = Counts()
     until: datetime | None = None
     alarms: tuple[AlarmSeen, ...] = ()
+    revision: str = ""
 
+
+# How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
+ALARM_MEMORY = timedelta(minutes=5)
 
 Guard = Callable[[GuardPolicy, Evidence, datetime], str | None]
 
@@ -89,7 +94,7 @@ def judge(
     step: Step,
     *,
     evidence: Evidence,
-    started_at: datetime,
+    traffic_at: datetime,
     step_at: datetime,
     now: datetime,
 ) -> Judgement:
@@ -100,7 +105,7 @@ def judge(
         guards: thresholds of the guards.
         step: the step under way.
         evidence: what was seen.
-        started_at: when the rollout began; alarms that went off before are not held against the candidate.
+        traffic_at: when the candidate first got traffic; what alarms say of the time before is not held against it.
         step_at: when the step began.
         now: the time of this look.
 
@@ -108,7 +113,7 @@ def judge(
         PROMOTE when the step is passed (the caller moves to the next step, or to 100 % after the last).
     """
     for guard in GUARDS:
-        if objection := guard(guards, evidence, started_at):
+        if objection := guard(guards, evidence, traffic_at):
             return Judgement(verdict=Verdict.ROLL_BACK, reason=objection)
     held = now - step_at
     seen = evidence.candidate_step.requests
@@ -135,19 +140,32 @@ def judge(
     )
 
 
-def alarm_guard(_policy: GuardPolicy, evidence: Evidence, started_at: datetime) -> str | None:
-    """Object to any alarm that went off since the rollout began.
-
-    An alarm that was off before says nothing of the candidate, and must not block the fix; nor do stable's own probes.
-    """
+def alarm_guard(_policy: GuardPolicy, evidence: Evidence, traffic_at: datetime) -> str | None:
+    """Object to any alarm that is off because of this candidate (`speaks_of`)."""
     for alarm in evidence.alarms:
         name = parse_alarm(alarm.name)
-        if alarm.in_alarm and alarm.since >= started_at and not (name and name.guard == STABLE_PROBES):
+        if alarm.in_alarm and name and speaks_of(name, alarm.since, evidence.revision, traffic_at) is None:
             return f"alarm {alarm.name} went off at {alarm.since:%Y-%m-%d %H:%M:%S}: {alarm.reason}"
     return None
 
 
-def error_guard(policy: GuardPolicy, evidence: Evidence, _started_at: datetime) -> str | None:
+def speaks_of(alarm: AlarmName, since: datetime, revision: str, traffic_at: datetime) -> str | None:
+    """Say why an alarm that went off at `since` says nothing of a candidate; None if it does.
+
+    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only if it went
+    off when all that it looks back at had the candidate in it: an alarm that was off before must not block the fix, and
+    the failures of the candidate before must not take back this one. Stable's own probes never speak of a candidate.
+    """
+    if alarm.guard == STABLE_PROBES:
+        return "the probes of the stable revision say nothing of the candidate"
+    if alarm.version:
+        return None if alarm.version == revision else f"it is of revision {alarm.version}, the candidate is {revision}"
+    if since < traffic_at + ALARM_MEMORY:
+        return "it looks back at minutes from before the candidate had traffic"
+    return None
+
+
+def error_guard(policy: GuardPolicy, evidence: Evidence, _traffic_at: datetime) -> str | None:
     """Object when more than the permitted share of the candidate's requests failed, and at least `min_errors` did."""
     counts = evidence.candidate
     if counts.failures >= policy.min_errors and counts.rate > policy.error_rate:

@@ -22,6 +22,8 @@ SEVERITY = {
     "ModelVersionRejected": "warning",
     "ApprovalAwaited": "warning",
     "AliasCorrected": "warning",
+    "CodePassedOver": "warning",
+    "EndpointForgotten": "warning",
 }
 
 

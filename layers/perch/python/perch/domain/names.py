@@ -42,16 +42,16 @@ def parse_key(key: str) -> UploadKey:
     parts = key.split("/")
     if len(parts) != 4 or parts[0] != ROOT or not all(parts):
         raise Invalid(f"{key!r} is outside the layout; upload to {_LAYOUT}")
-    for what, text in (("model", parts[1]), ("version", parts[2])):
+    for what, text in (("model", parts[1]), ("version", parts[2]), ("file", parts[3])):
         check_name(what, text)
     return UploadKey(parts[1], parts[2], parts[3])
 
 
 def check_name(what: str, text: str) -> str:
-    """Return `text` if it may name a model or a version. Raises Invalid otherwise."""
+    """Return `text` if it may name a model, a version or a file. Raises Invalid otherwise."""
     if not _NAME.fullmatch(text):
         raise Invalid(
-            f"{what} {text!r} is not a permitted name; use 1 to 64 ASCII letters, digits, '.', '_' or '-', "
+            f"{what} {text[:80]!r} is not a permitted name; use 1 to 64 ASCII letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit"
         )
     return text

@@ -98,8 +98,8 @@ class Rollout:
     """The move of an endpoint from its stable revision to a candidate.
 
     The policy is copied at the start: a rollout finishes under the rules that it began with. `step` counts from 0 and
-    is -1 before the first; `reason` is why it is in its phase. `candidate_before` and `stable_before` are the requests
-    counted in the steps before this one, up to `counted_until`.
+    is -1 before the first; `reason` is why it is in its phase. `probed` counts the probes that passed so far.
+    `candidate_before` and `stable_before` are the requests counted in the steps before this one, up to `counted_until`.
     """
 
     id: str
@@ -115,6 +115,7 @@ class Rollout:
     step: int = -1
     shifted_at: datetime | None = None
     revision: Revision | None = None
+    probed: int = 0
     counted_until: datetime | None = None
     candidate_before: Counts = Counts()
     stable_before: Counts = Counts()
@@ -130,8 +131,9 @@ class Endpoint:
     """All that is known of an endpoint: one item in the registry.
 
     `seq` counts ledger entries and is the lock for every write; `last_hash` chains the ledger. `considered` is the
-    highest model version number that was looked at; `failed` holds fingerprints of code that did not pass, newest last,
-    which are not tried again unless somebody asks. `previous` is what a manual roll-back returns to.
+    highest version number of `model` that was looked at; `failed` holds fingerprints of code that did not pass, newest
+    last, which are not tried again unless somebody asks, and `passed_over` the one that was last said to be such.
+    `previous` is what a manual roll-back returns to.
     """
 
     name: str
@@ -141,8 +143,11 @@ class Endpoint:
     previous: Revision | None = None
     rollout: Rollout | None = None
     queue: tuple[Candidate, ...] = ()
+    model: str = ""
     considered: int = 0
     failed: tuple[str, ...] = ()
+    passed_over: str = ""
+    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +189,9 @@ def desired_routing(endpoint: Endpoint) -> Routing | None:
     return Routing(version=stable)
 
 
+QUEUE_LIMIT = 8
+
+
 # -- moves before a rollout ---------------------------------------------------------------------------------------
 
 
@@ -196,19 +204,46 @@ def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str
         if endpoint.queue
         else "is next"
     )
-    after = replace(
-        endpoint,
-        queue=(*endpoint.queue, candidate),
-        considered=max(endpoint.considered, candidate.number),
-    )
-    reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "")
+    queue, dropped = (*endpoint.queue, candidate), ""
+    if len(queue) > QUEUE_LIMIT:
+        dropped = f"; {queue[0].label} makes room, since no more than {QUEUE_LIMIT} may wait"
+        queue = queue[1:]
+    after = replace(_looked_at(endpoint, candidate), queue=queue)
+    reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "") + dropped
     return _change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
 
 
 def pass_over(endpoint: Endpoint, candidate: Candidate, reason: str, *, now: datetime, kind: str) -> Change:
     """Record that a registered version gets no rollout now (`kind`: RolloutRefused or ApprovalAwaited)."""
-    after = replace(endpoint, considered=max(endpoint.considered, candidate.number))
-    return _change(endpoint, after, kind, reason, candidate.actor, now, candidate=candidate)
+    return _change(endpoint, _looked_at(endpoint, candidate), kind, reason, candidate.actor, now, candidate=candidate)
+
+
+def _looked_at(endpoint: Endpoint, candidate: Candidate) -> Endpoint:
+    """Note an upload as looked at; numbers of another model than before begin anew."""
+    if candidate.cause != "upload":
+        return endpoint
+    model = candidate.pointer.model
+    before = endpoint.considered if endpoint.model == model else 0
+    return replace(endpoint, model=model, considered=max(before, candidate.number))
+
+
+def pass_over_code(endpoint: Endpoint, fingerprint: str, *, now: datetime) -> Change:
+    """Say once that what is deployed is not rolled out, because it did not pass before."""
+    reason = (
+        "the code that is deployed did not pass before, so it is not rolled out again; deploy other code, "
+        "or insist with `perch rollouts start`"
+    )
+    after = replace(endpoint, passed_over=fingerprint)
+    return _change(endpoint, after, "CodePassedOver", reason, "perch", now)
+
+
+def forget(endpoint: Endpoint, *, now: datetime) -> Change:
+    """The function was replaced: the revisions that are remembered no longer exist, so begin as with a new endpoint."""
+    gone = endpoint.stable.label if endpoint.stable else "the stable revision"
+    reason = f"{gone} no longer exists: the function was replaced; the newest version starts afresh"
+    rollout = replace(endpoint.rollout, phase=Phase.REFUSED, reason=reason, phase_at=now) if endpoint.rollout else None
+    after = Endpoint(name=endpoint.name, queue=endpoint.queue, seq=endpoint.seq, last_hash=endpoint.last_hash)
+    return _change(endpoint, after, "EndpointForgotten", reason, "perch", now, rollout=rollout)
 
 
 def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now: datetime) -> Change:
@@ -255,6 +290,12 @@ def published(endpoint: Endpoint, revision: Revision, *, now: datetime) -> Chang
         kind="RevisionPublished",
         revision=revision,
     )
+
+
+def probes_passed(endpoint: Endpoint, probed: int, reason: str, *, now: datetime) -> Change:
+    """Some probes passed and time was up; the next tick sends the others."""
+    rollout = replace(_running(endpoint), probed=probed, reason=reason)
+    return _change(endpoint, replace(endpoint, rollout=rollout), "ProbesPassed", reason, "perch", now)
 
 
 def enter_step(
@@ -328,6 +369,7 @@ def corrected(endpoint: Endpoint, found: Routing, wanted: Routing, *, now: datet
 # -- how a move is made -------------------------------------------------------------------------------------------
 
 _FAILED_KEPT = 20
+REASON_LIMIT = 1000  # an answer that is quoted may be long; items and events may not
 
 
 def _running(endpoint: Endpoint) -> Rollout:
@@ -338,6 +380,7 @@ def _running(endpoint: Endpoint) -> Rollout:
 
 def _moved(endpoint: Endpoint, to: Phase, reason: str, now: datetime, **fields: Any) -> Rollout:
     rollout = _running(endpoint)
+    reason = reason[:REASON_LIMIT]
     if to not in LEGAL[rollout.phase]:
         raise Refused(f"rollout {rollout.id} is {rollout.phase.value}; it cannot become {to.value}")
     return replace(rollout, phase=to, phase_at=now, reason=reason, **fields)
@@ -365,6 +408,7 @@ def _finish(
     tried = rollout.revision.fingerprint if rollout.revision else rollout.candidate.fingerprint
     # Code that failed, and code that a person went back from, is not rolled out again by itself.
     left = endpoint.stable.fingerprint if endpoint.stable and rollout.candidate.cause == "rollback" else ""
+    left = "" if left == tried else left  # the code was not what was wrong
     gone = left if to is Phase.PROMOTED else tried if rollout.candidate.cause == "code" else ""
     failed = (*(f for f in endpoint.failed if f != gone), gone)[-_FAILED_KEPT:] if gone else endpoint.failed
     after = replace(endpoint, rollout=None, failed=failed, **fields)
@@ -384,6 +428,7 @@ def _change(
     inputs: Any = None,
 ) -> Change:
     rollout = rollout or after.rollout
+    reason = reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"
     about = candidate or (rollout.candidate if rollout else None)
     queueing = candidate is not None
     entry = Entry.chain(
@@ -402,7 +447,7 @@ def _change(
     )
     return Change(
         before=before,
-        after=replace(after, seq=entry.seq, last_hash=entry.hash),
+        after=replace(after, seq=entry.seq, last_hash=entry.hash, changed_at=now),
         entry=entry,
         rollout=None if queueing else rollout,
     )
