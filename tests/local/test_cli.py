@@ -20,7 +20,8 @@ from perch.cli import push as push_command
 from perch.cli.main import app
 from perch.cli.running import find_running
 from perch.domain.codec import parse_time
-from perch.local.cloud import CloudOptions, LocalCloud
+from perch.local.cloud import LocalCloud
+from perch.local.deploy.deployment import Deployed
 
 pytestmark = pytest.mark.slow
 
@@ -55,16 +56,12 @@ class Session:
 
 
 @pytest.fixture(scope="module")
-def session(assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(perch_cloud: LocalCloud, perch_deployed: Deployed) -> Iterator[Session]:
     """v1 is pushed with a metric and probes, and a few minutes pass until it is live."""
-    folder = tmp_path_factory.mktemp("person")
+    folder = perch_cloud.options.state.parents[1]
     environment = dict(os.environ)
-    with (
-        pytest.MonkeyPatch.context() as patched,
-        LocalCloud.running(CloudOptions(state=folder / ".perch" / "local")) as cloud,
-    ):
-        deployed = cloud.deploy(assembly)
-        cloud.run()
+    with pytest.MonkeyPatch.context() as patched:
+        perch_cloud.run()
         patched.chdir(folder)
         for version in ("v1", "v2"):
             Path(f"{version}.onnx").write_bytes(train("onnx", version))
@@ -74,7 +71,7 @@ def session(assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             *("--dataset", "scans [held out]", "--meta", "team=reading", "--probes", "v1.json"),
         )
         assert perch("clock", "--advance", "6m").exit_code == 0
-        yield Session(cloud, folder, deployed.output("perch-store", "StoreBucket"), pushed)
+        yield Session(perch_cloud, folder, perch_deployed.output("perch-store", "StoreBucket"), pushed)
     os.environ.clear()
     os.environ.update(environment)
 
