@@ -228,11 +228,11 @@ def test_new_code_that_does_not_start_is_refused_and_serves_nobody(whole, tmp_pa
     before, seq = whole.alias("alpha"), whole.state("alpha").seq
     whole.cloud.deploy(changed_assembly(whole.assembly, tmp_path, "broken\nraise RuntimeError('does not start')"))
     traffic = whole.live_traffic("alpha", lambda: "RolloutRefused" in whole.kinds("alpha", after=seq))
-    refused = whole.ledger("alpha", after=seq)[-1]
+    refused = next(e for e in whole.ledger("alpha", after=seq) if e.kind == "RolloutRefused")
     whole.pass_time(300)
 
     assert "did not pass its probes: probe 0: answered 502: does not start" in refused.reason
-    assert whole.state("alpha").seq == refused.seq
+    assert whole.kinds("alpha", after=refused.seq) == ["CodePassedOver"]
     assert (traffic.failed, set(traffic.versions), whole.alias("alpha")) == ([], {version}, before)
 
     whole.cloud.deploy(whole.assembly)
