@@ -37,7 +37,7 @@ SETTINGS = ROOT / "examples" / "digits" / "perch.toml"
 STATE = Path(".perch/local")
 MODELS: Mapping[str, Kind] = {"digits": "onnx", "digits-torch": "torch"}
 RATE = 160.0  # requests a second, both endpoints together
-FAST, BRISK, SLOW = 3600.0, 600.0, 20.0  # virtual seconds a real second
+FAST, BRISK, SLOW = 3600.0, 600.0, 10.0  # virtual seconds a real second
 PATIENCE_S = 240.0  # real time for any one chapter
 
 
