@@ -17,6 +17,8 @@ from pathlib import Path
 from cdk.reading import Reader, WrongValueError, duration, fraction, one_of, spell, text, whole
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
+# CloudWatch keeps the minutes of a metric for 15 days, and a step is judged on all of its minutes.
+LONGEST_STEP = 14 * DAY
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
 CONTROL_FUNCTIONS = ("register-model", "drive-rollouts", "roll-back", "check-health", "describe-api")
@@ -246,7 +248,7 @@ def _rollout(reader: Reader) -> Rollout:
         strategy=strategy,
         steps=steps,
         settle_s=reader.value("settle", duration(MINUTE, HOUR), default.settle_s),
-        deadline_s=reader.value("deadline", duration(HOUR, 90 * DAY), default.deadline_s),
+        deadline_s=reader.value("deadline", duration(HOUR, LONGEST_STEP), default.deadline_s),
     )
     reader.close()
     slow = max((step.hold_s for step in steps), default=0)
@@ -273,7 +275,7 @@ def _steps(value: object, rollout: Reader) -> tuple[Step, ...]:
 def _step(reader: Reader) -> Step:
     step = Step(
         weight=reader.required("weight", fraction, 0.5),
-        hold_s=reader.required("hold", duration(MINUTE, 30 * DAY), MINUTE),
+        hold_s=reader.required("hold", duration(MINUTE, LONGEST_STEP), MINUTE),
         requests=reader.value("requests", _REQUESTS, Step.requests),
     )
     reader.close()
@@ -283,7 +285,7 @@ def _step(reader: Reader) -> Step:
 def _linear(reader: Reader) -> tuple[Step, ...]:
     """Expand equal steps: an increment of 25 % gives 25 %, 50 % and 75 %; the rest is the promotion."""
     increment = reader.value("increment", _increment, 0.1)
-    hold_s = reader.value("interval", duration(MINUTE, 30 * DAY), 10 * MINUTE)
+    hold_s = reader.value("interval", duration(MINUTE, LONGEST_STEP), 10 * MINUTE)
     requests = reader.value("requests", _REQUESTS, Step.requests)
     weights = (round(increment * i, 6) for i in range(1, 100))
     return tuple(Step(weight=weight, hold_s=hold_s, requests=requests) for weight in weights if weight < 1)

@@ -167,24 +167,6 @@ def test_the_queue_is_bounded_and_the_oldest_makes_room(shifting):
     assert any("makes room" in e.reason for e in shifting.world.registry.ledger("digits"))
 
 
-def test_going_back_to_the_same_code_does_not_condemn_it(deployment):
-    """A model was wrong, not the code; deploying that code again is rolled out as ever."""
-    from perch.app.roll_back import roll_back_by_hand
-
-    d = deployment
-    d.live("v1")
-    d.registered("v2")
-    d.tick()
-    for _ in range(60):
-        d.traffic("3", requests=100)
-        d.tick()
-    roll_back_by_hand(d.world, "digits", reason="?", actor="grace", now=d.now)
-    d.settle()
-
-    assert d.state.stable.pointer.version == "v1"
-    assert d.state.failed == ()
-
-
 def test_code_that_did_not_pass_is_named_and_holds_back_uploads(deployment):
     """A model is not judged on code that is known to be bad, unless somebody insists."""
     from perch.app.start import start
