@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from perch.app.announce import announce_news
+from perch.app.gather import gather
 from perch.app.probe import ProbeReport, probe_revision
+from perch.app.settle import settle_roll_back
 from perch.app.world import World
 from perch.aws.functions import Alias, Configuration
 from perch.aws.trouble import passes
@@ -413,45 +414,3 @@ class _Run:
         return moves.decide_roll_back(
             state, f"{judgement.verdict.value}: {judgement.reason}", actor="judge", now=self.now, inputs=inputs
         )
-
-
-def gather(world: World, state: Endpoint, *, now: datetime) -> Evidence:
-    """Read what the judge needs of a rollout that has traffic: alarms, and counts over closed minutes.
-
-    The counts of the steps before stand in the rollout; only what came after is read.
-    """
-    rollout = state.rollout
-    assert rollout is not None and rollout.revision is not None and rollout.shifted_at is not None  # noqa: S101, PT018
-    stable, candidate = rollout.stable.lambda_version, rollout.revision.lambda_version
-    until = (now - timedelta(seconds=rollout.policy.settle_s)).replace(second=0, microsecond=0)
-    uncounted, step = rollout.counted_until or rollout.shifted_at, rollout.phase_at
-    counts = world.metrics.counts(
-        state.name, world.function(state.name), (stable, candidate), since=(uncounted, step), until=until
-    )
-    return Evidence(
-        candidate=rollout.candidate_before + counts[candidate, uncounted],
-        stable=rollout.stable_before + counts[stable, uncounted],
-        candidate_step=counts[candidate, step],
-        until=until,
-        alarms=world.alarms.of(state.name),
-        revision=candidate,
-    )
-
-
-def settle_roll_back(world: World, state: Endpoint, *, attempts: int = 5) -> None:
-    """Put the alias back on the stable revision alone, whoever moved it meanwhile, and read it back until it holds.
-
-    No RevisionId is shown: a roll-back wins over every other write (law 4).
-
-    Raises:
-        NotReady: it did not hold; the decision is stored, so the next tick goes on.
-    """
-    wanted = desired_routing(state)
-    assert wanted is not None  # noqa: S101 - a rollout has a stable revision
-    function = world.function(state.name)
-    for _ in range(attempts):
-        with suppress(Conflict, NotReady):
-            world.functions.route(function, wanted)
-        if world.functions.alias(function).routing == wanted:
-            return
-    raise NotReady(f"alias of {function} does not hold at {wanted} yet; the next tick tries again")

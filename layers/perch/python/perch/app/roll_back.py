@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from perch.app.advance import settle_roll_back
 from perch.app.announce import announce_news
+from perch.app.settle import settle_roll_back
 from perch.app.world import World
 from perch.domain import rollout as moves
 from perch.domain.errors import Conflict, NotReady, Refused
