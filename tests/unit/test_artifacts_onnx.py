@@ -197,7 +197,7 @@ def test_the_declared_meaning_of_the_output_is_read_and_checked() -> None:
 
 
 def test_a_cut_file_is_refused() -> None:
-    """Unless the cut lies behind the whole graph, between two fields: what is left then is a model, and the same one."""
+    """Unless the cut lies behind the whole graph, between two fields: what is left is then the same model."""
     whole = classifier(zipmap=False)
     graph = onnx.load_model_from_string(whole).graph
     for length in range(len(whole)):
