@@ -62,16 +62,7 @@ class Registry:
 
     def versions_after(self, model: str, number: int, *, limit: int = 20) -> list[ModelVersion]:
         """Return the versions registered after `number`, in order of registration, at most `limit`."""
-        page = self._client.query(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-            ExpressionAttributeValues=_item(
-                {":pk": f"MODEL#{model}", ":low": f"NUMBER#{number + 1:08d}", ":high": "NUMBER#99999999"}
-            ),
-            ConsistentRead=True,
-            Limit=limit,
-        )
-        names = [_plain(item)["version"] for item in page["Items"]]
+        names = [item["version"] for item in self._numbered(f"MODEL#{model}", "NUMBER", number, limit)]
         return [self.require_version(model, name) for name in names]
 
     def register(self, version: ModelVersion) -> bool:
@@ -228,16 +219,7 @@ class Registry:
 
     def ledger(self, endpoint: str, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Return the ledger entries with a sequence number above `after`, in order."""
-        page = self._client.query(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-            ExpressionAttributeValues=_item(
-                {":pk": f"ENDPOINT#{endpoint}", ":low": f"LEDGER#{after + 1:08d}", ":high": "LEDGER#99999999"}
-            ),
-            ConsistentRead=True,
-            Limit=limit,
-        )
-        return [_read(Entry, _plain(i)) for i in page["Items"]]
+        return [_read(Entry, item) for item in self._numbered(f"ENDPOINT#{endpoint}", "LEDGER", after, limit)]
 
     # -- lease ----------------------------------------------------------------------------------------------------
 
@@ -313,6 +295,19 @@ class Registry:
             KeyConditionExpression="pk = :pk" + (" AND begins_with(sk, :prefix)" if prefix else ""),
             ExpressionAttributeValues=_item(names),
             ScanIndexForward=not newest_first,
+            Limit=limit,
+        )
+        return map(_plain, page["Items"])
+
+    def _numbered(self, pk: str, kind: str, after: int, limit: int) -> Iterator[dict[str, Any]]:
+        """Return the items `kind#<8 digits>` whose number is above `after`, in order."""
+        page = self._client.query(
+            TableName=self.table,
+            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
+            ExpressionAttributeValues=_item(
+                {":pk": pk, ":low": f"{kind}#{after + 1:08d}", ":high": f"{kind}#99999999"}
+            ),
+            ConsistentRead=True,
             Limit=limit,
         )
         return map(_plain, page["Items"])

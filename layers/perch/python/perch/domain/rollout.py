@@ -147,7 +147,6 @@ class Endpoint:
     considered: int = 0
     failed: tuple[str, ...] = ()
     passed_over: str = ""
-    changed_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -447,7 +446,7 @@ def _change(
     )
     return Change(
         before=before,
-        after=replace(after, seq=entry.seq, last_hash=entry.hash, changed_at=now),
+        after=replace(after, seq=entry.seq, last_hash=entry.hash),
         entry=entry,
         rollout=None if queueing else rollout,
     )
