@@ -48,7 +48,10 @@ class GuardPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointPolicy:
-    """One endpoint as declared. `approval` is `auto` (an upload starts a rollout) or `manual` (a person does)."""
+    """One endpoint as declared. `approval` is `auto` (an upload starts a rollout) or `manual` (a person does).
+
+    `capture` is the share of requests whose payload is written to the log.
+    """
 
     name: str
     model: str
@@ -58,6 +61,7 @@ class EndpointPolicy:
     approval: str = "auto"
     health_check_s: int = 300
     max_artifact_mb: int = 200
+    capture: float = 0.0
     rollout: RolloutPolicy = RolloutPolicy()
     guards: GuardPolicy = GuardPolicy()
 
