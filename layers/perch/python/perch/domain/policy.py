@@ -11,15 +11,35 @@ from dataclasses import dataclass
 
 from perch.domain.codec import load
 from perch.domain.errors import NotFound
+from perch.domain.evidence import CustomMetric
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One step of a rollout: a share of traffic, held for a time, until enough requests were seen."""
+    """One step of a rollout: a share of traffic, held for a time, until its evidence is there.
+
+    `weight` is the candidate's share: 0 is a shadow (users see nothing of it), 1 a bake (stable is kept for the way
+    back), anything between a canary. With `watch` the step comes after the candidate has proved itself: it only looks
+    out for what shows later (a bake, or a reverse holdback, which leaves the rest on the old revision).
+
+    A step ends after `hold_s` seconds and `requests` requests to the candidate (in a shadow: compared answers), with
+    `proof` only when the candidate was shown to be no worse than stable and within its error rate, and with a `gate`
+    only when that was answered: `person`, or the name that a hook listens for.
+    """
 
     weight: float
     hold_s: int
     requests: int = 0
+    proof: bool = False
+    gate: str = ""
+    watch: bool = False
+
+    @property
+    def kind(self) -> str:
+        """`shadow`, `canary`, `bake` or `holdback`."""
+        if self.weight in (0.0, 1.0):
+            return "bake" if self.weight else "shadow"
+        return "holdback" if self.watch else "canary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +47,63 @@ class RolloutPolicy:
     """How traffic moves: the steps in order, then 100 %. No steps means all at once.
 
     `settle_s` is how old a minute of metrics must be before it counts (CloudWatch publishes late, up to 3 minutes);
-    `deadline_s` how long one step may wait for its requests before the rollout ends as inconclusive.
+    `deadline_s` how long one step may wait for its evidence, and `at_deadline` what then happens (`roll back`, or
+    `hold` until a person decides). `when_busy` says what a new candidate does to a rollout under way: it waits (`queue`)
+    or takes its place (`supersede`).
+
+    `agreement` is the share of a shadow's compared answers that must agree, numbers within `tolerance`. `paired` is how
+    many requests may be replayed to both revisions where live traffic is thin; 0 is none. `budget` caps the failed
+    requests that a candidate may cost over what stable would have: weights stay below what it allows, and an undecided
+    step may raise its own up to `ceiling`. For `way_back_s` after a promotion, going back to what served before skips
+    the steps.
     """
 
     strategy: str = "direct"
     steps: tuple[Step, ...] = ()
     settle_s: int = 120
     deadline_s: int = 604_800
+    at_deadline: str = "roll back"
+    when_busy: str = "queue"
+    agreement: float = 0.95
+    tolerance: float = 1e-3
+    paired: int = 0
+    budget: int | None = None
+    ceiling: float = 0.5
+    way_back_s: int = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
 class GuardPolicy:
-    """What is watched. `error_rate` is the largest failed share; it needs `min_errors` failures to speak."""
+    """What is watched.
+
+    The sequential guards share `alpha`, the chance that a candidate as good as stable is ever taken back by them: they
+    compare errors, latency, the user's own metrics and (with `shift_odds`) the distribution of predictions with stable's
+    at every look. `margin` is the odds ratio of failures that "not worse" rules out; `latency_odds` how much the odds of
+    being slower than stable's usual p50, p95 and p99 may grow; `shift_odds` by how much the odds of any class or range
+    of predictions may change.
+
+    The others are thresholds: `error_rate` is the largest failed share (the service level that a promotion must show),
+    `error_increase` how many times stable's share it may be, `latency_p95_times` and `latency_p99_times` how many times
+    stable's usual latency, `latency_p99_ms` a limit in milliseconds. They speak after `min_errors` failures and
+    `min_requests` requests. None is not watched. `check_s` is how much time lies between two looks. Guards named in
+    `dry_run` report, and stop nothing.
+    """
 
     error_rate: float = 0.05
     min_errors: int = 3
+    error_increase: float | None = None
+    latency_p95_times: float | None = None
+    latency_p99_times: float | None = None
     latency_p99_ms: float | None = None
+    min_requests: int = 1
     probe_failures: int = 1
+    alpha: float = 0.05
+    margin: float = 2.0
+    latency_odds: float = 2.0
+    shift_odds: float | None = 4.0
+    custom: tuple[CustomMetric, ...] = ()
+    dry_run: tuple[str, ...] = ()
+    check_s: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
