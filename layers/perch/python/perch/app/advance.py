@@ -372,7 +372,8 @@ class _Run:
         if not report.done:
             return moves.probes_passed(state, report.passed, said, now=self.now)
         if rollout.policy.steps:
-            self.world.alarms.watch(self.policy.name, rollout.guards, self.function, version)
+            stable = rollout.stable.lambda_version
+            self.world.alarms.watch(self.policy.name, rollout.guards, self.function, version, stable=stable)
         return moves.enter_step(state, said, now=self.now, inputs=report)
 
     def _try(self, model: ModelVersion, version: str, begin: int) -> ProbeReport:
@@ -393,7 +394,8 @@ class _Run:
         evidence = gather(self.world, state, now=self.now)
         if not any(name.version == evidence.revision for a in evidence.alarms if (name := parse_alarm(a.name))):
             # Somebody deleted the candidate's alarms.
-            self.world.alarms.watch(self.policy.name, rollout.guards, self.function, evidence.revision)
+            stable = rollout.stable.lambda_version
+            self.world.alarms.watch(self.policy.name, rollout.guards, self.function, evidence.revision, stable=stable)
         judgement = judge(
             rollout.policy,
             rollout.guards,

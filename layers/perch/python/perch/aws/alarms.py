@@ -4,6 +4,10 @@ Alarms on a revision need its Lambda version number in their dimensions, so the 
 removes them at its end. The dimensions matter: traffic that came through the alias is counted under FunctionName,
 Resource (`function:alias`) *and* ExecutedVersion together; any other combination stays at INSUFFICIENT_DATA for ever.
 Missing data is not breaching: no traffic is no evidence, and the judge, not the alarm, asks for evidence.
+
+The alarm on errors is relative: it goes off when the candidate fails more than is allowed *and* clearly more than the
+stable revision in the same minute. When something that both lean on breaks, both fail alike, and taking the candidate
+back would cure nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
 ERRORS, LATENCY = "candidate-errors", "candidate-latency"
+WORSE = 2  # times the failed share of the stable revision
 
 
 class Alarms:
@@ -43,33 +48,36 @@ class Alarms:
             for a in answer["MetricAlarms"]
         )
 
-    def watch(self, endpoint: str, guards: GuardPolicy, function: str, version: str) -> None:
-        """Make the alarms of one candidate revision; making them again changes nothing."""
-        revision = [
-            {"Name": "FunctionName", "Value": function},
-            {"Name": "Resource", "Value": f"{function}:{ALIAS}"},
-            {"Name": "ExecutedVersion", "Value": version},
-        ]
-        ours = [{"Name": "Endpoint", "Value": endpoint}, {"Name": "Revision", "Value": version}]
-        few = guards.min_errors
+    def watch(self, endpoint: str, guards: GuardPolicy, function: str, version: str, *, stable: str) -> None:
+        """Make the alarms of one candidate revision; making them again changes nothing.
+
+        Args:
+            endpoint: name of the endpoint.
+            guards: the limits.
+            function: name of its function.
+            version: Lambda version of the candidate.
+            stable: Lambda version of the stable revision, which the candidate's errors are compared with.
+        """
+        ours = _revision(endpoint, version)
         self._put(
             endpoint,
             ERRORS,
             version,
-            description=f"More than {guards.error_rate:.1%} of the requests to revision {version} failed.",
+            description=f"More than {guards.error_rate:.1%} of the requests to revision {version} failed, "
+            f"and more than {WORSE} times the share of revision {stable}.",
             threshold=100 * guards.error_rate,
             Metrics=[
-                _metric("invocations", "AWS/Lambda", "Invocations", revision),
-                _metric("crashes", "AWS/Lambda", "Errors", revision),
-                _metric("failures", "Perch", "Failures", ours),
-                {
-                    "Id": "percent",
-                    "Label": "failed requests, %",
-                    "ReturnData": True,
-                    # Fewer failures than that are not worth an alarm; the judge sees them all the same.
-                    "Expression": f"IF(FILL(crashes, 0) + FILL(failures, 0) >= {few}, "
-                    "100 * (FILL(crashes, 0) + FILL(failures, 0)) / invocations, 0)",
-                },
+                *_requests("", endpoint, function, version),
+                *_requests("stable_", endpoint, function, stable),
+                _expression(
+                    "percent",
+                    # Fewer failures than that are not worth an alarm; the judge sees them all the same. The shares
+                    # are compared without a division: a stable revision without requests hides no failure.
+                    f"IF((failed >= {guards.min_errors}) AND ((FILL(stable_invocations, 0) == 0) OR "
+                    f"(failed * FILL(stable_invocations, 0) > {WORSE} * stable_failed * invocations)), "
+                    "100 * failed / invocations, 0)",
+                    label="failed requests, %",
+                ),
             ],
         )
         if guards.latency_p99_ms is not None:
@@ -110,6 +118,30 @@ class Alarms:
             AlarmActions=self._actions,
             **what,
         )
+
+
+def _revision(endpoint: str, version: str) -> list[dict[str, str]]:
+    return [{"Name": "Endpoint", "Value": endpoint}, {"Name": "Revision", "Value": version}]
+
+
+def _requests(prefix: str, endpoint: str, function: str, version: str) -> list[dict[str, Any]]:
+    """The series `<prefix>invocations` and `<prefix>failed` of one revision; the latter is 0 where none is known."""
+    executed = [
+        {"Name": "FunctionName", "Value": function},
+        {"Name": "Resource", "Value": f"{function}:{ALIAS}"},
+        {"Name": "ExecutedVersion", "Value": version},
+    ]
+    return [
+        _metric(f"{prefix}invocations", "AWS/Lambda", "Invocations", executed),
+        _metric(f"{prefix}crashes", "AWS/Lambda", "Errors", executed),
+        _metric(f"{prefix}failures", "Perch", "Failures", _revision(endpoint, version)),
+        _expression(f"{prefix}failed", f"FILL({prefix}crashes, 0) + FILL({prefix}failures, 0)"),
+    ]
+
+
+def _expression(identity: str, text: str, *, label: str = "") -> dict[str, Any]:
+    """A metric math expression; the one with a label is the one that the alarm watches."""
+    return {"Id": identity, "Expression": text, "ReturnData": bool(label)} | ({"Label": label} if label else {})
 
 
 def _metric(identity: str, namespace: str, name: str, dimensions: list[dict[str, str]]) -> dict[str, Any]:
