@@ -271,6 +271,22 @@ def test_a_percentile_alarm(it, cloudwatch):
     assert state(cloudwatch) == "ALARM"
 
 
+def test_an_alarm_on_a_count_over_a_range(it, cloudwatch):
+    """So many slow requests, however many there were (moto takes no such ExtendedStatistic, but it takes Metrics)."""
+    metric = {"Namespace": "Perch", "MetricName": "Latency", "Dimensions": DIMENSIONS}
+    slow = {"Id": "slow", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "TC(100:)"}, "ReturnData": True}
+    one_metric = dict.fromkeys(("Namespace", "MetricName", "Dimensions", "Statistic", "Period"))
+    alarm(cloudwatch, **one_metric, Metrics=[slow], Threshold=3)
+    for value in [10] * 50 + [500] * 2:
+        fail(it, value, "Latency")
+    it.advance(65)
+    assert state(cloudwatch) == "OK"
+    for value in [100] * 50 + [101] * 3:
+        fail(it, value, "Latency")
+    it.advance(60)
+    assert state(cloudwatch) == "ALARM"
+
+
 def test_an_alarm_with_another_dimension_sees_nothing(it, cloudwatch):
     """The classic canary alarm that sits in INSUFFICIENT_DATA for ever."""
     alarm(cloudwatch, Dimensions=[], TreatMissingData="missing")

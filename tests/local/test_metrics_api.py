@@ -86,6 +86,35 @@ def test_math_runs_over_hidden_metrics_and_other_expressions(cloudwatch):
     assert found["percent"]["Label"] == "error rate"
 
 
+def test_counts_over_a_range_are_read_like_any_statistic(cloudwatch):
+    """By both calls; the lower bound is exclusive, the upper inclusive."""
+    put(cloudwatch, Values=[0, 1, 12.5, 13], Counts=[4, 3, 2, 1])
+    found = data(
+        cloudwatch,
+        query("zeros", stat="TC(:0.5)"),
+        query("slow", stat="TC(12.5:)"),
+        query("quick", stat="TC(0:12.5)"),
+        query("share", stat="PR(:12.5)"),
+    )
+    assert {name: one["Values"] for name, one in found.items()} == {
+        "zeros": [4],
+        "slow": [1],
+        "quick": [5],
+        "share": [90],
+    }
+    answer = cloudwatch.get_metric_statistics(
+        Namespace="Perch",
+        MetricName="Latency",
+        Dimensions=DIMENSIONS,
+        StartTime=START,
+        EndTime=START + HOUR,
+        Period=60,
+        ExtendedStatistics=["TC(0.5:1.5)", "PR(:0)"],
+    )
+    [point] = answer["Datapoints"]
+    assert point["ExtendedStatistics"] == {"TC(0.5:1.5)": 3, "PR(:0)": 40}
+
+
 def test_pages_hold_as_many_points_as_asked_for(cloudwatch):
     """NextToken goes on where the page ended."""
     for minute in range(5):

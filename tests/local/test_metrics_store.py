@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perch.local.metrics.store import MetricStore, Series, percentile_rank
+from perch.local.metrics.statistic import percentile_rank
+from perch.local.metrics.store import MetricStore, Series
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 WHERE = ("Perch", "Latency", {"Endpoint": "digits"})
@@ -183,3 +184,113 @@ def test_many_threads_lose_nothing():
         thread.join()
     assert read(store, "SampleCount") == [(START, 16_000)]
     assert len(store.series("N")) == 8
+
+
+def counted(put, above, up_to):
+    return sum((above is None or value > above) and (up_to is None or value <= up_to) for value in put)
+
+
+def ranged(kind, above, up_to):
+    return f"{kind}({'' if above is None else above}:{'' if up_to is None else up_to})"
+
+
+bounds = st.one_of(
+    st.tuples(st.integers(0, 50), st.none()),
+    st.tuples(st.none(), st.integers(0, 50)),
+    st.tuples(st.integers(0, 50), st.integers(0, 50)).filter(lambda both: both[0] < both[1]),
+    st.sampled_from([(0.5, 1.5), (None, 0.5), (49.5, None), (12.5, 13)]),
+)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=60), bounds)
+def test_small_whole_numbers_are_counted_exactly_among_any_others(put, range_):
+    """Zero and the bounds themselves included, and though a thousand other values fill the same ten seconds."""
+    noise = [number / 1000 * 60 + 0.0123 for number in range(1000)]
+    store = MetricStore()
+    for value in noise + put:
+        store.put(*WHERE, value, at=START)
+    alone = MetricStore()
+    for value in put:
+        alone.put(*WHERE, value, at=START)
+    [(_, found)] = read(alone, ranged("TC", *range_))
+    assert found == counted(put, *range_)
+    [(_, rank)] = read(alone, ranged("PR", *range_))
+    assert rank == pytest.approx(100 * counted(put, *range_) / len(put))
+    steps = [store.statistics(SERIES, START, START + HOUR, 60, f"TC({n - 0.0001:.4f}:{n})") for n in range(1, 51)]
+    exact = [sum(value == n for value in put) for n in range(1, 51)]
+    assert [points[0].value for points in steps] == exact
+
+
+@given(st.lists(st.tuples(st.integers(0, 59), st.floats(0, 1000)), min_size=1, max_size=120), st.data())
+def test_few_values_are_counted_exactly_whatever_the_bounds(put, data):
+    """Up to 128 distinct ones in ten seconds: also when a bound is one of them."""
+    store = MetricStore()
+    for offset, value in put:
+        store.put(*WHERE, round(value, 6), at=START + seconds(offset))
+    found_values = [round(value, 6) for _, value in put]
+    above, up_to = sorted(
+        data.draw(st.lists(st.one_of(st.sampled_from(found_values), st.integers(0, 1000)), min_size=2, max_size=2))
+    )
+    for low, high in ((above, None), (None, up_to), *([(above, up_to)] if above < up_to else [])):
+        stat = f"TC({'' if low is None else format(low, '.6f')}:{'' if high is None else format(high, '.6f')})"
+        assert read(store, stat) == [(START, counted(found_values, low, high))]
+
+
+def test_many_values_are_counted_exactly_but_for_those_within_two_percent_of_a_bound():
+    """Ten thousand different latencies in ten seconds: the rest of them is counted in bins."""
+    store = MetricStore()
+    put = [1 + number * 0.0123 for number in range(10_000)]
+    for value in put:
+        store.put(*WHERE, value, at=START)
+    for bound in (1.5, 12.5, 100):
+        [(_, found)] = read(store, f"TC(:{bound})")
+        assert counted(put, None, bound / 1.02) <= found <= counted(put, None, bound * 1.02)
+        [(_, rest)] = read(store, f"TC({bound}:)")
+        assert found + rest == len(put)
+
+
+def test_counts_stay_exact_when_seconds_become_minutes():
+    """Whole numbers and zeros, hours later."""
+    store = MetricStore()
+    for second in range(60):
+        for value in (0, 7, 8, 9.5 + second / 1000):
+            store.put(*WHERE, value, at=START + seconds(second))
+    store.put(*WHERE, 1, at=START + timedelta(hours=6))
+    span = timedelta(minutes=1)
+    assert read(store, "TC(:0)", span=span) == [(START, 60)]
+    assert read(store, "TC(7:8)", span=span) == [(START, 60)]
+    assert read(store, "TC(8:)", span=span) == [(START, 60)]
+
+
+def test_a_period_without_a_value_in_the_range_has_a_zero_and_one_without_values_has_nothing():
+    """No request was slow; and no request was there."""
+    store = MetricStore()
+    store.put(*WHERE, 5, at=START)
+    assert read(store, "TC(5:)") == [(START, 0)]
+    assert read(store, "PR(5:)") == [(START, 0)]
+
+
+def test_a_statistic_set_cannot_be_counted_over_a_range():
+    """Its distribution is unknown."""
+    store = MetricStore()
+    store.put_statistics(*WHERE, count=4, total=10, low=1, high=5, at=START)
+    assert read(store, "TC(:3)") == []
+    assert read(store, "PR(:9)") == []
+
+
+@pytest.mark.parametrize(
+    "stat", ["TC(:)", "TC", "TC()", "tc(1:2)", "TC(1)", "TC(10%:90%)", "TC(-1:2)", "TC(2:1)", "PR(1e2:)", "TM(1:2)"]
+)
+def test_a_range_that_is_not_one_is_refused(stat):
+    """In words that show what one looks like."""
+    with pytest.raises(ValueError, match=r"TC\(0.5:1.5\)"):
+        MetricStore().statistics(SERIES, START, START + HOUR, 60, stat)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_what_is_not_finite_is_not_measured(value):
+    """It leaves no trace."""
+    store = MetricStore()
+    with pytest.raises(ValueError, match="measurement"):
+        store.put(*WHERE, value, at=START)
+    assert read(store, "Sum") == []

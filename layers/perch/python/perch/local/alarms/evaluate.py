@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from perch.local.metrics.store import Point, percentile_rank
+from perch.local.metrics.statistic import percentile_rank
+from perch.local.metrics.store import Point
 
 State = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 TREATMENTS = ("missing", "ignore", "breaching", "notBreaching")

@@ -32,7 +32,8 @@ from perch.local.alarms.evaluate import COMPARISONS, TREATMENTS, AlarmSpec, Stat
 from perch.local.alarms.messages import Change, StateSeen, is_returned
 from perch.local.clock import Timer, VirtualClock
 from perch.local.metrics.api import Query, evaluate_queries, read_query
-from perch.local.metrics.store import STATISTICS, MetricStore, Point, Series, check_period, percentile_rank
+from perch.local.metrics.statistic import read_statistic
+from perch.local.metrics.store import MetricStore, Point, Series, check_period
 from perch.local.patches import Patches
 
 _log = logging.getLogger(__name__)
@@ -338,8 +339,7 @@ def read_plan(alarm: Any) -> _Plan:
     else:
         period_s = int(alarm.period)
         statistic, unit = alarm.extended_statistic or alarm.statistic, alarm.unit
-        if percentile_rank(statistic) is None and statistic not in STATISTICS:
-            raise ValueError(f"the statistic {statistic!r} is not supported")
+        read_statistic(statistic)
         series = Series.of(alarm.namespace, alarm.metric_name, {one.name: one.value for one in alarm.dimensions})
     check_period(period_s)
     if int(alarm.evaluation_periods) * period_s > _DAY_S:

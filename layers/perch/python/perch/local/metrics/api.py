@@ -7,6 +7,9 @@ by API, are the same to whoever asks.
 As documented: a data point's timestamp is the start of its period; a start time is rounded down to the minute; a
 period without data has no point; the newest point comes first unless `ScanBy` says otherwise.
 
+Statistics are those that `statistic` reads; GetMetricStatistics wants the plain ones under Statistics and the others
+under ExtendedStatistics.
+
 Left out: cross-account and insight queries (`SELECT`, `SEARCH`), label expressions, PutMetricData's time limits.
 """
 
@@ -25,7 +28,8 @@ from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
 from perch.local.metrics import math as metric_math
-from perch.local.metrics.store import STATISTICS, MetricStore, Series, align, check_period, percentile_rank
+from perch.local.metrics.statistic import STATISTICS, read_statistic
+from perch.local.metrics.store import MetricStore, Series, align, check_period
 from perch.local.patches import Patches
 
 _MAX_DATAPOINTS = 100_800
@@ -63,7 +67,7 @@ def read_query(raw: Mapping[str, Any]) -> Query:
     metric_stat = raw["MetricStat"]
     metric, stat, period_s = metric_stat["Metric"], str(metric_stat["Stat"]), int(metric_stat["Period"])
     check_period(period_s)
-    percentile_rank(stat)
+    read_statistic(stat)
     return Query(
         id=identity,
         label=raw.get("Label") or str(metric["MetricName"]),

@@ -5,25 +5,32 @@ Each measurement falls into a bucket of ten seconds that keeps the count, the su
 asking for a period merges its buckets. After three hours the ten-second buckets are merged into minutes, after
 `retention` the minutes are dropped, so memory is bounded by series and time, not by traffic.
 
-The histogram's bins grow by 2 % each, so a percentile is within 1 % (relative) of the nearest-rank percentile of what
-was put; `Minimum` and `Maximum` are exact and bound it. As in CloudWatch, a statistic set (`put_statistics`) has no
-distribution, so a period that holds one has no percentiles (unless all its values are equal).
+A bucket keeps its first 128 distinct values as they are, and whole numbers up to 1000 always; further ones fall into
+bins that grow by 2 % each and are counted at the middle of their bin. So
 
-`put` is on the path of every request, so it is one dictionary look-up, one logarithm and a few additions.
+- a percentile is within 1 % (relative) of the nearest-rank percentile of what was put, and mostly exact;
+- a count over a range (TC, PR) is exact while no bucket has more distinct values than that; in one that has, a value
+  within 2 % of a bound may count on its wrong side. CloudWatch interpolates: its counts may even have decimals.
 
-Left out: trimmed and winsorised means (TM, WM, TC, TS, PR, IQM), periods below ten seconds, and the five-minute and
-hourly tiers of long retention.
+`Minimum` and `Maximum` are exact. As in CloudWatch, a statistic set (`put_statistics`) has no distribution, so a period
+that holds one has no percentiles, counts over ranges and ranks (unless all its values are equal).
+
+`put` is on the path of every request, so it is two dictionary look-ups and a few additions; a logarithm at the most.
+
+Left out: statistics that `statistic` does not know, periods below ten seconds, and the five-minute and hourly tiers of
+long retention.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
+
+from perch.local.metrics.statistic import Statistic, read_statistic
 
 FINE_S = 10
 COARSE_S = 60
@@ -31,9 +38,9 @@ _FINE_FOR_S = 3 * 3600
 _LOG_STEP = math.log(1.02)
 _PER_LOG = 1 / _LOG_STEP
 _SHIFT = 1 << 20  # keeps the bin number of every positive value positive, so that bins sort as their values do
-_PERCENTILE = re.compile(r"[pP](\d{1,2}(?:\.\d{1,10})?|100(?:\.0+)?)")
+_DISTINCT = 128  # values of a bucket that are kept as they are
+_WHOLE = 1000  # so are whole numbers up to this one: classes, sizes and counts are compared for equality
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-STATISTICS = ("SampleCount", "Sum", "Average", "Minimum", "Maximum")
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class Point:
 
 
 class _Bucket:
-    __slots__ = ("bins", "count", "high", "low", "opaque", "total")
+    __slots__ = ("bins", "count", "high", "low", "opaque", "total", "values")
 
     def __init__(self) -> None:
         self.count = 0.0
@@ -68,39 +75,74 @@ class _Bucket:
         self.low = math.inf
         self.high = -math.inf
         self.opaque = False  # holds a statistic set, whose distribution nobody knows
-        self.bins: dict[int, float] = {}
+        self.values: dict[float, float] = {}  # value -> how often it was seen
+        self.bins: dict[int, float] = {}  # number of the bin -> how many values that are not kept fell into it
 
-    def merge(self, other: _Bucket) -> None:
+    def see(self, value: float, count: float) -> None:
+        """Add a value that is not among the kept ones. Raises ValueError unless it is finite."""
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no measurement")
+        if len(self.values) < _DISTINCT or (-_WHOLE <= value <= _WHOLE and value == int(value)):
+            self.values[value] = count
+        else:
+            number = _number(value)
+            self.bins[number] = self.bins.get(number, 0.0) + count
+
+    def merge(self, other: _Bucket, *, lossless: bool = False) -> None:
+        """Add another bucket; `lossless` keeps every value that it kept."""
         self.count += other.count
         self.total += other.total
         self.low = min(self.low, other.low)
         self.high = max(self.high, other.high)
         self.opaque |= other.opaque
+        values = self.values
+        for value, count in other.values.items():
+            if lossless or value in values:
+                values[value] = values.get(value, 0.0) + count
+            else:
+                self.see(value, count)
         for number, count in other.bins.items():
             self.bins[number] = self.bins.get(number, 0.0) + count
 
-    def statistic(self, name: str, rank: float | None) -> float | None:
-        if rank is not None:
-            return self._percentile(rank)
-        if name == "SampleCount":
-            return self.count
-        if name == "Sum":
-            return self.total
-        if name == "Average":
-            return self.total / self.count
-        return self.low if name == "Minimum" else self.high
+    def statistic(self, wanted: Statistic) -> float | None:
+        """Compute it; None where it needs a distribution that is not known. The bucket must not be empty."""
+        match wanted.kind:
+            case "SampleCount":
+                found = self.count
+            case "Sum":
+                found = self.total
+            case "Average":
+                found = self.total / self.count
+            case "Minimum":
+                found = self.low
+            case "Maximum":
+                found = self.high
+            case _ if self.opaque:
+                return None
+            case "p":
+                found = self._percentile(wanted.rank)
+            case "TC":
+                found = self._within(wanted)
+            case _:
+                found = 100 * self._within(wanted) / self.count
+        return found
 
-    def _percentile(self, rank: float) -> float | None:
-        if self.low == self.high:
-            return self.low
-        if self.opaque:
-            return None
+    def _within(self, wanted: Statistic) -> float:
+        return math.fsum(count for value, count in self._counted() if wanted.above < value <= wanted.up_to)
+
+    def _counted(self) -> Iterable[tuple[float, float]]:
+        """What was seen: (value, how often)."""
+        yield from self.values.items()
+        for number, count in self.bins.items():
+            yield min(max(_value_of(number), self.low), self.high), count
+
+    def _percentile(self, rank: float) -> float:
         wanted = rank / 100 * self.count
         seen = 0.0
-        for number in sorted(self.bins):
-            seen += self.bins[number]
+        for value, count in sorted(self._counted()):
+            seen += count
             if seen >= wanted - 1e-9:
-                return min(max(_value_of(number), self.low), self.high)
+                return value
         return self.high
 
 
@@ -145,13 +187,6 @@ class MetricStore:
         count: float = 1.0,
     ) -> None:
         """Record `value`, seen `count` times at `at`, for one series."""
-        number = (
-            int(math.log(value) * _PER_LOG + _SHIFT)
-            if value > 0
-            else 0
-            if value == 0
-            else -int(math.log(-value) * _PER_LOG + _SHIFT)
-        )
         call = (namespace, name, unit, *dimensions.items())
         slot = int(at.timestamp()) // FINE_S
         with self._lock:
@@ -159,14 +194,17 @@ class MetricStore:
             if stream is None:
                 stream = self._stream(call, namespace, name, dimensions, unit)
             bucket = stream.bucket if slot == stream.slot else self._bucket(stream, slot)
+            values = bucket.values
+            if value in values:
+                values[value] += count
+            else:
+                bucket.see(value, count)
             bucket.count += count
             bucket.total += value * count
             if value < bucket.low:  # noqa: PLR1730 - half the time of min()
                 bucket.low = value
             if value > bucket.high:  # noqa: PLR1730 - as above
                 bucket.high = value
-            bins = bucket.bins
-            bins[number] = bins.get(number, 0.0) + count
 
     def put_statistics(
         self,
@@ -213,7 +251,7 @@ class MetricStore:
             start: Where the first period begins; rounded down to the minute (to ten seconds for periods under 60 s).
             end: Periods that begin at `end` or later are not included.
             period_s: 10, 20, 30 or a multiple of 60.
-            stat: SampleCount, Sum, Average, Minimum, Maximum, or a percentile such as p99 or p99.9.
+            stat: What `read_statistic` reads: Sum, p99.9, TC(:300) and so on.
             unit: Only measurements in this unit; None for all.
 
         Raises:
@@ -228,7 +266,7 @@ class MetricStore:
     ) -> dict[int, tuple[float, float]]:
         """`statistics` in epoch seconds: start of period -> (value, samples). `begin` must be aligned already."""
         check_period(period_s)
-        rank = percentile_rank(stat)
+        wanted = read_statistic(stat)
         merged: dict[int, _Bucket] = {}
         with self._lock:
             for stream in self._streams.get(series, ()):
@@ -240,8 +278,8 @@ class MetricStore:
                     for slot in _slots(buckets, begin, end, size):
                         at = begin + (slot * size - begin) // period_s * period_s
                         if at < end and slot * size >= begin:
-                            merged.setdefault(at, _Bucket()).merge(buckets[slot])
-        values = ((at, merged[at].statistic(stat, rank), merged[at].count) for at in sorted(merged) if merged[at].count)
+                            merged.setdefault(at, _Bucket()).merge(buckets[slot], lossless=True)
+        values = ((at, merged[at].statistic(wanted), merged[at].count) for at in sorted(merged) if merged[at].count)
         return {at: (value, samples) for at, value, samples in values if value is not None}
 
     def series(self, namespace: str | None = None, name: str | None = None) -> list[tuple[Series, datetime]]:
@@ -300,23 +338,19 @@ def align(begin: int, period_s: int) -> int:
     return begin // step * step
 
 
-def percentile_rank(stat: str) -> float | None:
-    """Return 99.0 for "p99" and None for a plain statistic. Raises ValueError for anything else."""
-    if stat in STATISTICS:
-        return None
-    if found := _PERCENTILE.fullmatch(stat):
-        return float(found[1])
-    raise ValueError(
-        f"the statistic {stat!r} is not supported: use {', '.join(STATISTICS)} or a percentile such as p99"
-    )
-
-
 def _slots(buckets: Mapping[int, _Bucket], begin: int, end: int, size: int) -> Iterable[int]:
     """The numbers of existing buckets that may lie in a window, by the shorter of two ways."""
     first, last = begin // size, -(-end // size)
     if last - first < len(buckets):
         return [slot for slot in range(first, last) if slot in buckets]
     return [slot for slot in buckets if first <= slot < last]
+
+
+def _number(value: float) -> int:
+    """The bin of a value: bins sort as their values do."""
+    if value > 0:
+        return int(math.log(value) * _PER_LOG + _SHIFT)
+    return 0 if value == 0 else -int(math.log(-value) * _PER_LOG + _SHIFT)
 
 
 def _value_of(number: int) -> float:
