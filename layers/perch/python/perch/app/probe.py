@@ -63,7 +63,11 @@ def probe_revision(
         if passed > begin and timer() - started > budget_s:
             break
         began = timer()
-        status, answer = functions.ask(function, lambda_version, _event(endpoint, probe, number, now))
+        status, answer = functions.ask(
+            function,
+            lambda_version,
+            http_event(endpoint, probe.features, stage=STAGE, request_id=f"probe-{number}", now=now),
+        )
         slowest = max(slowest, 1000 * (timer() - began))
         if failure := disagreement(probe, model, status, answer):
             return ProbeReport(
@@ -120,8 +124,10 @@ def _agree(got: Any, expected: Any, tolerance: float) -> bool:
     return bool(got == expected)
 
 
-def _event(endpoint: str, probe: Probe, number: int, now: datetime) -> dict[str, Any]:
-    """Return the HTTP API event (payload format 2.0) of a probe."""
+def http_event(
+    endpoint: str, features: tuple[tuple[float, ...], ...], *, stage: str, request_id: str, now: datetime
+) -> dict[str, Any]:
+    """Return a prediction request as the HTTP API sends it (payload format 2.0), marked by its stage."""
     path = f"/models/{endpoint}/predict"
     return {
         "version": "2.0",
@@ -130,12 +136,12 @@ def _event(endpoint: str, probe: Probe, number: int, now: datetime) -> dict[str,
         "rawQueryString": "",
         "headers": {"content-type": "application/json"},
         "requestContext": {
-            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": STAGE},
-            "requestId": f"probe-{number}",
+            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": stage},
+            "requestId": request_id,
             "routeKey": f"POST {path}",
-            "stage": STAGE,
+            "stage": stage,
             "timeEpoch": int(now.timestamp() * 1000),
         },
-        "body": json.dumps({"features": probe.features}),
+        "body": json.dumps({"features": features}),
         "isBase64Encoded": False,
     }

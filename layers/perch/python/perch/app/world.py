@@ -14,6 +14,7 @@ from perch.aws.bus import Bus
 from perch.aws.clients import Clients
 from perch.aws.evidence import RevisionMetrics
 from perch.aws.functions import Functions
+from perch.aws.logs import Logs
 from perch.aws.registry import Registry
 from perch.aws.store import Store
 from perch.domain.names import function_name
@@ -31,6 +32,7 @@ class World:
     metrics: RevisionMetrics
     alarms: Alarms
     bus: Bus
+    logs: Logs
 
     def function(self, endpoint: str) -> str:
         """Return the name of an endpoint's predictor function."""
@@ -49,6 +51,7 @@ def make_world(
         metrics=RevisionMetrics(clients.cloudwatch),
         alarms=Alarms(clients.cloudwatch, name=settings.name, actions=alarm_actions),
         bus=Bus(clients.events),
+        logs=Logs(clients.logs),
     )
 
 

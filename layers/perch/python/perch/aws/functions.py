@@ -10,6 +10,7 @@ states": an update fails with ResourceConflictException while LastUpdateStatus i
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from dataclasses import dataclass
@@ -146,15 +147,32 @@ class Functions:
         Raises:
             NotReady: Lambda throttles or the version is not Active; try again.
         """
+        status, body, _ = self.ask_for_log(function, version, event, log=False)
+        return status, body
+
+    def ask_for_log(
+        self, function: str, version: str, event: dict[str, Any], *, log: bool = True
+    ) -> tuple[int, Any, list[str]]:
+        """Do what `ask` does, and also return the lines of the last 4 KB of the function's log (none without `log`).
+
+        Raises:
+            NotReady: as for `ask`.
+        """
         try:
-            answer = self._client.invoke(FunctionName=function, Qualifier=version, Payload=json.dumps(event).encode())
+            answer = self._client.invoke(
+                FunctionName=function,
+                Qualifier=version,
+                LogType="Tail" if log else "None",
+                Payload=json.dumps(event).encode(),
+            )
         except ClientError as error:
             raise _translated(error, f"version {version} of {function}") from error
+        lines = base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace").splitlines()
         payload = json.loads(answer["Payload"].read() or b"null")
         if "FunctionError" in answer:
             message = payload.get("errorMessage", "function error") if isinstance(payload, dict) else str(payload)
-            return 502, {"error": message}
-        return int(payload.get("statusCode", 200)), json.loads(payload.get("body") or "null")
+            return 502, {"error": message}, lines
+        return int(payload.get("statusCode", 200)), json.loads(payload.get("body") or "null"), lines
 
 
 def _routing(answer: Any) -> Routing:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from perch.domain.agreement import Replayed
 from perch.domain.codec import dump, iso, load
 from perch.domain.errors import Conflict, NotFound
 from perch.domain.ledger import Entry
@@ -260,6 +261,31 @@ class Registry:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
+
+    # -- replays --------------------------------------------------------------------------------------------------
+
+    def replayed(self, endpoint: str, rollout: str) -> Replayed | None:
+        """Return what the replays of a rollout showed so far; None before the first."""
+        item = self._get(f"ENDPOINT#{endpoint}", f"REPLAY#{rollout}")
+        return _read(Replayed, item) if item else None
+
+    def record_replayed(self, endpoint: str, rollout: str, value: Replayed) -> None:
+        """Store a sum that has one run more than the one it was made from; each run is counted once.
+
+        Raises:
+            Conflict: another run was stored meanwhile; its requests may be the same, so this one's are not counted.
+        """
+        key = {"pk": f"ENDPOINT#{endpoint}", "sk": f"REPLAY#{rollout}"}
+        guard: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if value.runs > 1:
+            before = _item({":before": value.runs - 1})
+            guard = {"ConditionExpression": "runs = :before", "ExpressionAttributeValues": before}
+        try:
+            self._client.put_item(
+                TableName=self.table, Item=_item(key | {"runs": value.runs, "document": _text(value)}), **guard
+            )
+        except self._client.exceptions.ConditionalCheckFailedException as error:
+            raise Conflict(f"the replays of rollout {rollout} were counted by another run") from error
 
     # -- health ---------------------------------------------------------------------------------------------------
 
