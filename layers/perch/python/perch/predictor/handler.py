@@ -4,6 +4,8 @@
     GET  /models/{endpoint}           200 what is served
     both                              503 there is no model to run, and why
 
+While an experiment runs on the endpoint, `variants` says which of its models answers.
+
 A request makes no AWS call (law 7). Its answer is one JSON body, its trace one log line (`telemetry`).
 """
 
@@ -19,7 +21,8 @@ from .decode import decode
 from .encode import encode
 from .errors import ModelUnavailable, RequestRefused, UnusableAnswer
 from .fetch import fetch_artifact
-from .loading import Fetch, Runtime, Served, first_line, load_served
+from .loading import Fetch, Runtime, Served, first_line
+from .variants import VARIANT, Choice, Variants, load_variants
 
 PROBE_STAGE = "perch-probe"
 """`requestContext.stage` of a probe; API Gateway sets it for every other request, so that no client can."""
@@ -55,26 +58,26 @@ def make_handler(
     variables = os.environ if environ is None else environ
     endpoint = variables.get("PERCH_ENDPOINT", "")
     base = f"/models/{endpoint}"
-    served, reason = _load(runtime, variables, fetch)
-    names = {"model": served.pointer.model, "version": served.pointer.version} if served else {}
+    variants, reason = _load(runtime, variables, fetch)
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         started = time.perf_counter()
         request_id: str = context.aws_request_id
         revision: str = context.function_version
+        served, choice = variants.champion if variants else None, None
         try:
             wanted = _route(event, base)
-            if served is None:
+            if variants is None:
                 outcome = _refusal(503, reason)
             elif wanted == "POST":
+                served, choice = variants.choose(event, request_id)
                 outcome = _predict(served, event, request_id)
             else:
-                outcome = Outcome(200, _description(served, endpoint, runtime))
+                outcome = Outcome(200, _description(variants, endpoint, runtime))
         except RequestRefused as refused:
-            outcome = _refusal(refused.status, str(refused))
-            if refused.allow:
-                outcome = outcome._replace(headers={**_HEADERS, "allow": refused.allow})
+            outcome = _refusal(refused.status, str(refused), allow=refused.allow)
         status, body, rows, error, headers = outcome
+        names, headers = _names(served, choice), _headers(headers, choice)
         if error is None:
             body = {**names, "revision": revision, **body}
         body["request_id"] = request_id
@@ -89,6 +92,7 @@ def make_handler(
             "event": "predictor.answered",
             "request_id": request_id,
             **names,
+            **({"sticky": choice.sticky} if choice else {}),
             "status": status,
             "rows": rows,
         }
@@ -103,36 +107,40 @@ def make_handler(
             line["revision"] = revision
         else:
             at = asked.get("timeEpoch") or int(time.time() * 1000)
-            line = telemetry.with_metrics(line, endpoint=endpoint, revision=revision, status=status, ms=ms, at=at)
+            line = telemetry.with_metrics(
+                line, endpoint=endpoint, revision=revision, variant=_dimension(choice), status=status, ms=ms, at=at
+            )
         telemetry.write(line)
         return answer
 
     return handler
 
 
-def _load(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> tuple[Served | None, str]:
-    """The model, or the reason why there is none; one log line says which and how long it took."""
+def _load(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> tuple[Variants | None, str]:
+    """The model (all of them in an experiment), or why there is none; a log line says which and how long it took."""
     started = time.perf_counter()
     try:
-        served = load_served(runtime, environ, fetch)
+        variants = load_variants(runtime, environ, fetch)
     except ModelUnavailable as error:
         telemetry.write({"level": "WARNING", "event": "predictor.unavailable", "reason": str(error)})
         if error.__cause__ is not None:
             telemetry.write_failure("predictor.load_failed", error.__cause__)
         return None, str(error)
-    pointer = served.pointer
-    telemetry.write(
-        {
-            "level": "INFO",
-            "event": "predictor.loaded",
-            "model": pointer.model,
-            "version": pointer.version,
-            "sha256": pointer.sha256,
-            "bytes": pointer.size,
-            "load_ms": (time.perf_counter() - started) * 1000,
-        }
-    )
-    return served, ""
+    for name, served in variants.served.items():
+        pointer = served.pointer
+        telemetry.write(
+            {
+                "level": "INFO",
+                "event": "predictor.loaded",
+                "model": pointer.model,
+                "version": pointer.version,
+                **({"variant": name} if name else {}),
+                "sha256": pointer.sha256,
+                "bytes": pointer.size,
+                "load_ms": (time.perf_counter() - started) * 1000,
+            }
+        )
+    return variants, ""
 
 
 def _route(event: dict[str, Any], base: str) -> str:
@@ -174,7 +182,21 @@ def _predict(served: Served, event: dict[str, Any], request_id: str) -> Outcome:
     return Outcome(200, body, count)
 
 
-def _description(served: Served, endpoint: str, runtime: str) -> dict[str, Any]:
+def _names(served: Served | None, choice: Choice | None) -> dict[str, str]:
+    names = {"model": served.pointer.model, "version": served.pointer.version} if served else {}
+    return {**names, "variant": choice.name} if choice else names
+
+
+def _dimension(choice: Choice | None) -> str | None:
+    return choice.dimension if choice else None
+
+
+def _headers(headers: Mapping[str, str], choice: Choice | None) -> Mapping[str, str]:
+    return {**headers, VARIANT: choice.name} if choice else headers
+
+
+def _description(variants: Variants, endpoint: str, runtime: str) -> dict[str, Any]:
+    served = variants.champion
     pointer = served.pointer
     return {
         "endpoint": endpoint,
@@ -183,8 +205,10 @@ def _description(served: Served, endpoint: str, runtime: str) -> dict[str, Any]:
         "sha256": pointer.sha256,
         "size": pointer.size,
         "signature": served.model.signature.to_json(),
+        **variants.describe(),
     }
 
 
-def _refusal(status: int, sentence: str, rows: int = 0) -> Outcome:
-    return Outcome(status, {"error": sentence}, rows, sentence)
+def _refusal(status: int, sentence: str, rows: int = 0, *, allow: str | None = None) -> Outcome:
+    headers = {**_HEADERS, "allow": allow} if allow else _HEADERS
+    return Outcome(status, {"error": sentence}, rows, sentence, headers)

@@ -1,6 +1,7 @@
 """One structured log line a request; CloudWatch reads the metrics out of it (embedded metric format).
 
-`_aws` names the metrics and where they count: for the endpoint, and for this revision of the endpoint. The rest of the
+`_aws` names the metrics and where they count: for the endpoint, for this revision of the endpoint and, while an
+experiment runs, for this variant (what the client did wrong is not the variant's). The rest of the
 line is for people and for whatever reads the log downstream. A probe is logged without `_aws`: it is not traffic.
 """
 
@@ -25,6 +26,19 @@ _METRICS = [
     }
 ]
 
+_OF_VARIANT = [
+    *_METRICS,
+    {
+        "Namespace": "Perch",
+        "Dimensions": [["Endpoint", "Variant"]],
+        "Metrics": [
+            {"Name": "Requests", "Unit": "Count"},
+            {"Name": "Failures", "Unit": "Count"},
+            {"Name": "Latency", "Unit": "Milliseconds"},
+        ],
+    },
+]
+
 MAX_PREDICTIONS = 20
 """Predictions of one request that the line repeats; `rows` says how many there were."""
 
@@ -35,11 +49,15 @@ def write(line: dict[str, Any]) -> None:
 
 
 def with_metrics(
-    line: dict[str, Any], *, endpoint: str, revision: str, status: int, ms: float, at: int
+    line: dict[str, Any], *, endpoint: str, revision: str, status: int, ms: float, at: int, variant: str | None = None
 ) -> dict[str, Any]:
-    """Add the metrics of one request to its line; `at` is the request's time in ms since 1970."""
+    """Add the metrics of one request to its line; `at` is the request's time in ms since 1970.
+
+    `variant` is "<experiment>/<variant>" while an experiment runs.
+    """
     return {
-        "_aws": {"Timestamp": at, "CloudWatchMetrics": _METRICS},
+        "_aws": {"Timestamp": at, "CloudWatchMetrics": _OF_VARIANT if variant else _METRICS},
+        **({"Variant": variant} if variant else {}),
         "Endpoint": endpoint,
         "Revision": revision,
         "Requests": 1,
