@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+QUANTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CustomMetric:
@@ -27,13 +29,33 @@ class Measures:
     """What is counted.
 
     `limits_ms`: a request counts as slower than each of these latencies that it exceeds (milliseconds, warm requests).
+    With `usual` the first three are stable's usual p50, p95 and p99; the others are the limits of thresholds.
     `edges`: upper bounds (inclusive) of the bins of predictions, growing; one more bin lies above the last. Without
-    edges predictions are not counted.
+    edges predictions are not counted. `requests_a_minute` is the traffic of both revisions together at that time.
     """
 
     limits_ms: tuple[float, ...] = ()
+    usual: bool = False
     edges: tuple[float, ...] = ()
     custom: tuple[CustomMetric, ...] = ()
+    requests_a_minute: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Habits:
+    """What one revision did over a span of `minutes`: what is usual of it.
+
+    Latencies are of warm requests, in milliseconds; None when there were none. `quantiles` are those of the Prediction
+    metric at `QUANTILES` (in percent); empty when nothing was predicted.
+    """
+
+    minutes: int = 0
+    requests: int = 0
+    failures: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
