@@ -13,8 +13,8 @@ terms suffice, however many requests there were, with an error far below that of
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from math import exp, lgamma, log, pi, sin, sqrt
 
 TAIL = 1e-17
 ALIAS = 45.0  # e to the minus this is what a stride may cost; 40 would do, the rest covers the estimate of the variance
@@ -31,35 +31,31 @@ def log_means(log_odds: Sequence[float], trials: int, other_trials: int, hits: i
     """
     low, high = max(0, hits - other_trials), min(trials, hits)
     rest = other_trials - hits
-    lgamma, exp = math.lgamma, math.exp
     whole = lgamma(trials + other_trials + 1) - lgamma(hits + 1) - lgamma(trials + rest + 1)
     whole -= lgamma(trials + 1) + lgamma(other_trials + 1)
     terms: dict[int, float] = {}  # log of 1 / (x!·(n1-x)!·(k-x)!·(n0-k+x)!), shared by all odds ratios
-
-    def term(x: int) -> float:
-        found = terms.get(x)
-        if found is None:
-            found = -lgamma(x + 1) - lgamma(trials - x + 1) - lgamma(hits - x + 1) - lgamma(rest + x + 1)
-            terms[x] = found
-        return found
-
     means = []
     for tilt in log_odds:
         if not tilt:
             means.append(0.0)
             continue
-        top = min(max(_mode(math.exp(tilt), trials, other_trials, hits), low), high)
+        top = min(max(_mode(exp(tilt), trials, other_trials, hits), low), high)
         stride = _stride(1 / (1 / (top + 1) + 1 / (trials - top + 1) + 1 / (hits - top + 1) + 1 / (rest + top + 1)))
         top -= (top - low) % stride  # one lattice for all odds ratios, so that they share terms
-        peak = term(top) + top * tilt
-        total = 1.0
-        for xs in (range(top + stride, high + 1, stride), range(top - stride, low - 1, -stride)):
+        peak = total = 0.0
+        for xs in (range(top, high + 1, stride), range(top - stride, low - 1, -stride)):
             for x in xs:
-                part = exp(term(x) + x * tilt - peak)
+                term = terms.get(x)
+                if term is None:
+                    term = -lgamma(x + 1) - lgamma(trials - x + 1) - lgamma(hits - x + 1) - lgamma(rest + x + 1)
+                    terms[x] = term
+                if not total:
+                    peak = term + x * tilt
+                part = exp(term + x * tilt - peak)
                 total += part
                 if part < TAIL * total:
                     break
-        means.append(peak + math.log(total * stride) - whole)
+        means.append(peak + log(total * stride) - whole)
     return means
 
 
@@ -68,11 +64,11 @@ def _mode(odds: float, trials: int, other_trials: int, hits: int) -> int:
     a = odds - 1
     b = (trials + hits + 2) * odds + other_trials - hits
     c = (trials + 1) * (hits + 1) * odds
-    return int(2 * c / (b + math.sqrt(max(b * b - 4 * a * c, 0.0))))
+    return int(2 * c / (b + sqrt(max(b * b - 4 * a * c, 0.0))))
 
 
 def _stride(variance: float) -> int:
     stride = 1
-    while 2 * variance * math.sin(math.pi / (2 * stride)) ** 2 >= ALIAS:
+    while 2 * variance * sin(pi / (2 * stride)) ** 2 >= ALIAS:
         stride *= 2
     return stride

@@ -32,30 +32,30 @@ from perch.domain.hypergeometric import log_means
 
 State = tuple[float, ...]
 
-# The grid and its prior: benchmarks/judge_rates.py shows what it detects, and how soon. It is finest where regressions
-# are hardest to see, holds the usual margins 1.25, 1.5, 2, 3 and their inverses, and gives most of the weight above 1
-# to doublings and treblings: a larger regression has evidence to spare.
+# Odds ratios to bet on, and what is staked on each when betting upwards; a bet downwards stakes on 1/θ what one upwards
+# stakes on θ. Chosen on the traces of benchmarks/judge_rates.py: above 1 most is staked on a doubling, the regression
+# that is hard to see (a larger one has evidence to spare); a bet on "not worse" is above all one on "equal". The usual
+# margins 1.25, 1.5, 2, 3 are there to serve as nulls.
 PRIOR: Mapping[float, float] = {
-    1 / 16: 1.0,
-    1 / 8: 1.0,
-    1 / 4: 1.0,
-    1 / 3: 1.0,
-    1 / 2: 2.0,
-    2 / 3: 2.0,
-    4 / 5: 3.0,
-    1.0: 6.0,
-    1.25: 1.0,
-    1.5: 3.0,
-    2.0: 6.0,
-    2.5: 4.0,
-    3.0: 3.0,
-    4.0: 2.0,
-    6.0: 1.0,
-    8.0: 1.0,
-    12.0: 1.0,
-    16.0: 1.0,
-    32.0: 1.0,
-    64.0: 1.0,
+    1 / 32: 0.1,
+    1 / 10: 0.2,
+    1 / 6: 0.2,
+    1 / 4: 0.4,
+    1 / 3: 0.4,
+    1 / 2.5: 0.4,
+    1 / 2: 1.0,
+    1 / 1.5: 1.0,
+    1 / 1.25: 2.0,
+    1.0: 40.0,
+    1.25: 0.2,
+    1.5: 0.8,
+    2.0: 5.5,
+    2.5: 0.8,
+    3.0: 0.8,
+    4.0: 0.4,
+    6.0: 0.4,
+    10.0: 1.0,
+    32.0: 0.5,
 }
 
 
@@ -70,13 +70,14 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Odds ratios (ascending, 1 among them) and the prior weight of each: what every test below bets on.
+    """Odds ratios (ascending, each with its inverse, 1 in the middle) and the weight of each: what a test bets on.
 
-    A state holds, for each of them, the log likelihood of all that was seen, relative to odds ratio 1. Only ratios of
-    weights on one side of a null matter; a weight of 0 makes a point that serves as a null only.
+    A state holds, for each of them, the log likelihood of all that was seen, relative to odds ratio 1. `weights` are
+    for bets upwards, their mirror image for bets downwards, so that naming the arms the other way round changes
+    nothing. Only ratios of weights on one side of a null matter; a point with weight 0 serves as a null only.
 
     Raises:
-        ValueError: the grid is not ascending and positive, lacks 1, or has not one nonnegative weight a point.
+        ValueError: the grid is not ascending, not symmetric, or has not one nonnegative weight a point.
     """
 
     odds: tuple[float, ...] = tuple(PRIOR)
@@ -84,8 +85,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         """Check the grid."""
-        if list(self.odds) != sorted(set(self.odds)) or 1.0 not in self.odds or self.odds[0] <= 0:
-            raise ValueError(f"odds ratios must be positive, ascending and hold 1, not {self.odds}")
+        mirrored = (math.isclose(one * other, 1) for one, other in zip(self.odds, reversed(self.odds), strict=True))
+        if list(self.odds) != sorted(set(self.odds)) or 1.0 not in self.odds or not all(mirrored):
+            raise ValueError(f"odds ratios must be ascending, each with its inverse and 1 among them: {self.odds}")
         if len(self.weights) != len(self.odds) or min(self.weights) < 0:
             raise ValueError("every odds ratio needs one weight of at least 0")
 
@@ -96,12 +98,12 @@ class Grid:
     def log_e_above(self, state: State, null: float) -> float:
         """Log evidence against "the odds ratio is at most `null`"; 0 with no weight above. ValueError off the grid."""
         at = self._index(null)
-        return self._log_mean(state, slice(at + 1, None), at)
+        return _log_bet(state[at + 1 :], self.weights[at + 1 :], state[at])
 
     def log_e_below(self, state: State, null: float) -> float:
         """Log evidence against "the odds ratio is at least `null`"; 0 with no weight below. ValueError off the grid."""
         at = self._index(null)
-        return self._log_mean(state, slice(0, at), at)
+        return _log_bet(state[:at], self.weights[: -at - 1 : -1], state[at])
 
     def log_e_outside(self, state: State, margin: float) -> float:
         """Log evidence against "the odds ratio lies in [1/margin, margin]": half a bet on either side.
@@ -146,15 +148,6 @@ class Grid:
                 return at
         raise ValueError(f"{null} is not on the grid {self.odds}")
 
-    def _log_mean(self, state: State, side: slice, at: int) -> float:
-        """Log of the weighted mean of the likelihoods on one side, relative to the likelihood at the null."""
-        weights, logs = self.weights[side], state[side]
-        whole = sum(weights)
-        if not whole:
-            return 0.0
-        bets = [math.log(weight) + one for weight, one in zip(weights, logs, strict=True) if weight]
-        return _log_sum(bets) - math.log(whole) - state[at]
-
     @cached_property
     def _logs(self) -> tuple[float, ...]:
         return tuple(math.log(one) for one in self.odds)
@@ -175,10 +168,17 @@ class Comparison(Grid):
         return tuple(one + hits * log_odds - mean for one, log_odds, mean in zip(state, self._logs, means, strict=True))
 
     def including(self, *nulls: float) -> Comparison:
-        """The same bets on a grid that also holds these nulls."""
-        weights = dict.fromkeys(nulls, 0.0) | dict(zip(self.odds, self.weights, strict=True))
-        odds = tuple(sorted(weights))
-        return Comparison(odds, tuple(weights[one] for one in odds))
+        """The same bets on a grid that also holds these nulls (and their inverses)."""
+        points = dict(zip(self.odds, self.weights, strict=True))
+        for null in (one for given in nulls for one in (given, 1 / given)):
+            if not any(math.isclose(null, one, rel_tol=1e-9) for one in points):
+                points[null] = 0.0
+        odds = tuple(sorted(points))
+        return Comparison(odds, tuple(points[one] for one in odds))
+
+
+# Many contrasts are followed at once, each on many counts: fewer points, all with the same weight, lose little there.
+COARSE = Comparison((1 / 16, 1 / 6, 1 / 3, 1 / 2, 1 / 1.5, 1 / 1.25, 1.0, 1.25, 1.5, 2.0, 3.0, 6.0, 16.0), (1.0,) * 13)
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class Share:
     """
 
     limit: float
-    within: tuple[tuple[float, float], ...] = ((0.0, 0.7), (1 / 8, 0.1), (1 / 4, 0.1), (1 / 2, 0.1))
+    within: tuple[tuple[float, float], ...] = ((0.0, 0.5), (1 / 8, 0.15), (1 / 4, 0.2), (1 / 2, 0.15))
     beyond: tuple[tuple[float, float], ...] = ((1.25, 0.25), (1.5, 0.25), (2.0, 0.25), (4.0, 0.25))
 
     def __post_init__(self) -> None:
@@ -247,7 +247,7 @@ class Shift:
 
     sets: tuple[tuple[int, ...], ...]
     margin: float = 1.0
-    comparison: Comparison = Comparison()
+    comparison: Comparison = COARSE
 
     def start(self) -> tuple[State, ...]:
         """One state a contrast."""
@@ -272,6 +272,20 @@ class Shift:
     def log_es(self, states: tuple[State, ...]) -> tuple[float, ...]:
         """Log evidence of each contrast alone, to say which one speaks."""
         return tuple(self.comparison.log_e_outside(state, self.margin) for state in states)
+
+
+def rate_upper(hits: int, trials: int, alpha: float) -> float:
+    """The bound that a rate stays below, in all minutes at once, with probability 1 - `alpha`; 1 if nothing is known.
+
+    Found on a ladder of limits, eight to a factor of 10, downwards for as long as a rate above the limit is refuted.
+    """
+    bound = 1.0
+    for rung in range(1, 8 * 7):
+        limit = 10 ** (-rung / 8)
+        if not enough(Share(limit).log_e_within(hits, trials), alpha):
+            break
+        bound = limit
+    return bound
 
 
 def contrasts(bins: int) -> tuple[tuple[int, ...], ...]:
@@ -302,6 +316,15 @@ def combine(log_es: Mapping[str, float], weights: Mapping[str, float]) -> float:
 def enough(log_e: float, alpha: float) -> bool:
     """Whether an E value refutes its null: under it 1/`alpha` is ever reached with a chance of at most `alpha`."""
     return log_e >= -math.log(alpha)
+
+
+def _log_bet(logs: Sequence[float], weights: Sequence[float], null: float) -> float:
+    """Log of the weighted mean likelihood over that of the null; 0, the worth of no bet, without weights."""
+    staked = sum(weights)
+    if not staked:
+        return 0.0
+    bets = [math.log(weight) + one for weight, one in zip(weights, logs, strict=True) if weight]
+    return _log_sum(bets) - math.log(staked) - null
 
 
 def _log_sum(logs: Sequence[float]) -> float:
