@@ -21,7 +21,7 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 LONGEST_STEP = 14 * DAY
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
-CONTROL_FUNCTIONS = ("register-model", "drive-rollouts", "roll-back", "check-health", "describe-api")
+CONTROL_FUNCTIONS = ("register-model", "drive-rollouts", "roll-back", "check-health", "replay-requests", "describe-api")
 
 # What a predictor takes for its runtime, and for each MB of an artifact: the bytes as they were fetched, the runtime's
 # own copy, and what it prepares from that. Measured with onnxruntime: 630 MB for an artifact of 200 MB.

@@ -1,7 +1,8 @@
 """The delivery stack: what registers uploads, drives rollouts, rolls them back and checks health; and what wakes it.
 
-    upload ──► register_model ──► event ──► drive_rollouts ◄── every tick
-    alarms ──► roll_back                    check_health   ◄── every so often, for each endpoint
+    upload ──► register_model ──► event ──► drive_rollouts  ◄── every tick
+    alarms ──► roll_back                    replay_requests ◄── every tick, if any rollout replays requests
+                                            check_health    ◄── every so often, for each endpoint
 
 The stack knows the predictors by their names only. What each function may do stands at the end.
 """
@@ -12,7 +13,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from aws_cdk import CfnOutput, Duration, Stack
+from aws_cdk import ArnFormat, CfnOutput, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
@@ -31,7 +32,7 @@ from cdk.constructs.dead_letters import DeadLetters
 from cdk.constructs.layer_shelf import PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.nag import acknowledge, spelled_arn, spelled_objects, wide
 from cdk.constructs.wake import Wake, WakeProps
-from cdk.settings import Settings
+from cdk.settings import Endpoint, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,13 @@ class DeliveryStack(Stack):
             "Sends golden requests to the revisions of an endpoint",
             timeout=Duration.minutes(2),
             max_event_age=Duration.minutes(15),
+        )
+        self.replay_requests = self._function(
+            "replay-requests",
+            "Sends captured requests to candidates that no user meets, and compares the answers",
+            memory_mb=512,
+            timeout=Duration.minutes(2),
+            max_event_age=Duration.minutes(5),
         )
         self._wake()
         self._watch()
@@ -147,6 +155,8 @@ class DeliveryStack(Stack):
             ),
         )
         self._every("Tick", self.drive_rollouts, settings.tick_s, None)
+        if any(_replays(endpoint) for endpoint in settings.endpoints):
+            self._every("Replay", self.replay_requests, settings.tick_s, None)
         for endpoint in settings.endpoints:
             saying = {"endpoint": endpoint.name, "time": events.EventField.time}
             self._every(
@@ -261,13 +271,39 @@ class DeliveryStack(Stack):
         check.allow("dynamodb:PutItem", on=[table], where=_keys("HEALTH#*"))
         check.allow("lambda:InvokeFunction", on=qualified)
 
-        for execution in (drive, roll_back, check):
+        replay = self.replay_requests.execution
+        replay.allow("dynamodb:GetItem", on=[table])
+        replay.allow("dynamodb:PutItem", on=[table], where=endpoints)
+        replay.allow("lambda:InvokeFunction", on=qualified)
+        logs = [
+            self.format_arn(
+                service="logs",
+                resource="log-group",
+                resource_name=f"/aws/lambda/{name}:*",
+                arn_format=ArnFormat.COLON_RESOURCE_NAME,
+            )
+            for name in names
+        ]
+        replay.allow("logs:FilterLogEvents", on=logs)
+        for name in names:
+            acknowledge(
+                replay,
+                wide(spelled_arn(self, service="logs", resource=f"log-group:/aws/lambda/{name}:*")),
+                reason="A policy names a log group with :* at the end; that is the group and its streams.",
+            )
+
+        for execution in (drive, roll_back, check, replay):
             for name in names:
                 acknowledge(
                     execution,
                     wide(spelled_arn(self, service="lambda", resource=f"function:{name}:*")),
                     reason="A revision's number is only known when it is published, long after deployment.",
                 )
+
+
+def _replays(endpoint: Endpoint) -> bool:
+    """Whether a rollout of the endpoint may ask for replays: nobody is woken each minute for nothing."""
+    return any(step.weight == 0 for step in endpoint.rollout.steps)
 
 
 def _to_inspect(artifact_mb: int) -> int:

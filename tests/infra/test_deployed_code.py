@@ -60,6 +60,7 @@ def start(*paths: Path, name: str) -> None:
         "perch-drive-rollouts",
         "perch-roll-back",
         "perch-check-health",
+        "perch-replay-requests",
     ],
 )
 def test_a_zip_function_starts_with_its_layers(synthesized: Synthesized, tmp_path: Path, name: str) -> None:

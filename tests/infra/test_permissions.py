@@ -33,6 +33,9 @@ MAY = {
     | DEAD_LETTERS
     | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem")}
     | {"lambda:GetAlias", "lambda:UpdateAlias", "events:PutEvents"},
+    "perch-replay-requests": LOGS
+    | DEAD_LETTERS
+    | {"dynamodb:GetItem", "dynamodb:PutItem", "lambda:InvokeFunction", "logs:FilterLogEvents"},
     "perch-check-health": LOGS | DEAD_LETTERS | {"dynamodb:GetItem", "dynamodb:PutItem", "lambda:InvokeFunction"},
 }
 
@@ -75,11 +78,22 @@ def test_no_role_has_a_star_that_could_be_spared(synthesized: Synthesized, funct
 def test_functions_touch_only_the_predictors(synthesized: Synthesized) -> None:
     """Nobody may invoke or change a function that is not a declared endpoint's."""
     predictors = {f":function:perch-{endpoint}{of}" for endpoint in ("digits", "digits-torch") for of in ("", ":*")}
-    for function in ("perch-drive-rollouts", "perch-roll-back", "perch-check-health"):
+    for function in ("perch-drive-rollouts", "perch-roll-back", "perch-check-health", "perch-replay-requests"):
         for statement in statements(synthesized, function):
             if any(action.startswith("lambda:") for action in listed(statement["Action"])):
                 arns = {arn["Fn::Join"][1][-1] for arn in listed(statement["Resource"])}
                 assert arns <= predictors
+
+
+def test_replays_read_the_logs_of_predictors_only(synthesized: Synthesized) -> None:
+    """What clients sent stands in the predictors' logs; no other group is read."""
+    (read,) = [
+        s for s in statements(synthesized, "perch-replay-requests") if "logs:FilterLogEvents" in listed(s["Action"])
+    ]
+
+    assert {arn["Fn::Join"][1][-1] for arn in listed(read["Resource"])} == {
+        f":log-group:/aws/lambda/perch-{endpoint}:*" for endpoint in ("digits", "digits-torch")
+    }
 
 
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
@@ -87,6 +101,7 @@ MAY_WRITE = {
     "perch-register-model": {"MODEL#*", "REJECTED", "IDEMPOTENCY#register"},
     "perch-drive-rollouts": {"ENDPOINT#*"},
     "perch-roll-back": {"ENDPOINT#*"},
+    "perch-replay-requests": {"ENDPOINT#*"},
     "perch-check-health": {"HEALTH#*"},
 }
 

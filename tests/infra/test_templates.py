@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.infra.conftest import Synthesized, findings, synthesize
+from tests.infra.conftest import ROOT, Synthesized, findings, synthesize
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
 DEPLOYABLE = {
@@ -38,7 +39,13 @@ DEPLOYABLE = {
     "AWS::SQS::QueuePolicy",
 }
 PREDICTORS = {"perch-digits", "perch-digits-torch"}
-ASYNCHRONOUS = {"perch-register-model", "perch-drive-rollouts", "perch-roll-back", "perch-check-health"}
+ASYNCHRONOUS = {
+    "perch-register-model",
+    "perch-drive-rollouts",
+    "perch-roll-back",
+    "perch-check-health",
+    "perch-replay-requests",
+}
 
 
 def test_cdk_nag_finds_nothing(synthesized: Synthesized) -> None:
@@ -264,6 +271,29 @@ def test_rules_wake_what_the_contract_says(synthesized: Synthesized) -> None:
         assert transformer["InputPathsMap"] == {"time": "$.time"}
         assert '"time":<time>' in transformer["InputTemplate"]
         assert '"endpoint":"digits' in transformer["InputTemplate"]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path, weight: float) -> None:
+    """A schedule that wakes a function each minute for nothing is billed all the same."""
+    from aws_cdk import App
+
+    from cdk import service
+    from cdk.settings import Step, load
+
+    declared = load(ROOT / "perch.toml")
+    first, *others = declared.endpoints
+    steps = (Step(weight=weight, hold_s=3600), Step(weight=0.6, hold_s=3600))
+    first = replace(first, rollout=replace(first.rollout, steps=steps))
+    app = App(context=dict(service.CONTEXT), analytics_reporting=False, outdir=str(tmp_path))
+    service.assemble(app, replace(declared, endpoints=(first, *others)), root=ROOT)
+    app.synth()
+    template = json.loads((tmp_path / "perch-delivery.template.json").read_text())["Resources"]
+    rules = [r["Properties"] for r in template.values() if r["Type"] == "AWS::Events::Rule"]
+    woken = [r["Targets"][0]["Arn"]["Fn::GetAtt"][0] for r in rules if r.get("ScheduleExpression") == "rate(1 minute)"]
+    names = [template[function]["Properties"]["FunctionName"] for function in woken]
+
+    assert names == ["perch-drive-rollouts"] + ["perch-replay-requests"] * (weight == 0)
 
 
 def test_every_asynchronous_function_keeps_what_it_failed_on(synthesized: Synthesized) -> None:
