@@ -345,15 +345,19 @@ def test_one_log_line_a_request_carries_the_metrics(
     handler: Handler, lines: Callable[[], list[dict[str, Any]]]
 ) -> None:
     """Embedded metric format: namespace, dimensions and values as contracts.md has them."""
+    ask(handler, event(method="GET", path="/models/table"))  # the first request is counted apart
     lines()
     ask(handler, event({"features": [[1, 0, 0], [0, 0, 0]]}))
     [line] = lines()
     meta = line["_aws"]
-    [directive] = meta["CloudWatchMetrics"]
+    directive, own = meta["CloudWatchMetrics"]
     assert meta["Timestamp"] == 1_767_225_600_000
     assert directive["Namespace"] == "Perch"
     assert directive["Dimensions"] == [["Endpoint"], ["Endpoint", "Revision"]]
     assert {metric["Name"] for metric in directive["Metrics"]} == {"Requests", "Failures", "ClientErrors", "Latency"}
+    assert own["Dimensions"] == [["Endpoint", "Revision"]]
+    assert [metric["Name"] for metric in own["Metrics"]] == ["Prediction"]
+    assert line["Prediction"] == 1
     assert (line["Endpoint"], line["Revision"]) == ("table", "7")
     assert (line["Requests"], line["Failures"], line["ClientErrors"]) == (1, 0, 0)
     assert line["Latency"] > 0

@@ -95,6 +95,7 @@ def test_without_a_user_each_request_is_dealt_anew(lines) -> None:
 def test_requests_failures_and_latency_count_for_the_variant_too(lines) -> None:
     """In a set of dimensions of its own, beside those of the endpoint and the revision."""
     handler = make()
+    ask(handler)  # the first request has no Latency: it is counted apart
     lines()
     ask(handler, x_perch_user=USERS[0])
     [line] = lines()
@@ -144,7 +145,7 @@ def test_without_an_experiment_nothing_is_said_of_variants(lines) -> None:
     assert "x-perch-variant" not in answer["headers"]
     assert "variant" not in body
     assert "Variant" not in line
-    assert len(line["_aws"]["CloudWatchMetrics"]) == 1
+    assert "Variant" not in json.dumps(line["_aws"])
 
 
 @pytest.mark.parametrize(

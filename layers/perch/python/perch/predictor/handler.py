@@ -6,7 +6,9 @@
 
 While an experiment runs on the endpoint, `variants` says which of its models answers.
 
-A request makes no AWS call (law 7). Its answer is one JSON body, its trace one log line (`telemetry`).
+A request makes no AWS call (law 7). Its answer is one JSON body, its trace one log line (`telemetry`) and, for a share
+of them, a second one with what was asked (`capture`). A probe or a replay, which the control side sends by qualified
+invoke, is answered alike, and neither counted nor captured.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from . import telemetry
+from . import capture, telemetry
 from .decode import decode
 from .encode import encode
 from .errors import ModelUnavailable, RequestRefused, UnusableAnswer
 from .fetch import fetch_artifact
 from .loading import Fetch, Runtime, Served, first_line
+from .prediction import as_number
 from .variants import VARIANT, Choice, Variants, load_variants
 
-PROBE_STAGE = "perch-probe"
-"""`requestContext.stage` of a probe; API Gateway sets it for every other request, so that no client can."""
+PROBE_STAGE, REPLAY_STAGE = "perch-probe", "perch-replay"
+"""`requestContext.stage` of a probe and of a replay; API Gateway sets it for all others, so that no client can."""
+
+_NO_TRAFFIC: Mapping[str | None, str] = {PROBE_STAGE: "predictor.probed", REPLAY_STAGE: "predictor.replayed"}
 
 _HEADERS = {"content-type": "application/json"}
 
@@ -33,13 +38,14 @@ Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
 class Outcome(NamedTuple):
-    """What one request came to; `error` is the sentence of the body when there is one."""
+    """What one request came to; `error` is the sentence of the body if any, `features` the rows that were predicted."""
 
     status: int
     body: dict[str, Any]
     rows: int = 0
     error: str | None = None
     headers: Mapping[str, str] = _HEADERS
+    features: Any = None
 
 
 def make_handler(
@@ -54,13 +60,17 @@ def make_handler(
 
     Raises:
         ArtifactUnreachable: the store did not answer; the init fails, and Lambda begins again.
+        ValueError: PERCH_CAPTURE is no share.
     """
     variables = os.environ if environ is None else environ
     endpoint = variables.get("PERCH_ENDPOINT", "")
     base = f"/models/{endpoint}"
+    share = capture.read_share(variables)
     variants, reason = _load(runtime, variables, fetch)
+    cold = True
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        nonlocal cold
         started = time.perf_counter()
         request_id: str = context.aws_request_id
         revision: str = context.function_version
@@ -76,7 +86,7 @@ def make_handler(
                 outcome = Outcome(200, _description(variants, endpoint, runtime))
         except RequestRefused as refused:
             outcome = _refusal(refused.status, str(refused), allow=refused.allow)
-        status, body, rows, error, headers = outcome
+        status, body, rows, error, headers, features = outcome
         names, headers = _names(served, choice), _headers(headers, choice)
         if error is None:
             body = {**names, "revision": revision, **body}
@@ -101,15 +111,37 @@ def make_handler(
         elif rows:
             line["predictions"] = body["predictions"][: telemetry.MAX_PREDICTIONS]
         asked = event.get("requestContext") or {}
-        if asked.get("stage") == PROBE_STAGE:
-            line["event"] = "predictor.probed"
+        if (uncounted := _NO_TRAFFIC.get(asked.get("stage"))) is not None:
+            line["event"] = uncounted
             line["latency_ms"] = ms
             line["revision"] = revision
         else:
             at = asked.get("timeEpoch") or int(time.time() * 1000)
             line = telemetry.with_metrics(
-                line, endpoint=endpoint, revision=revision, variant=_dimension(choice), status=status, ms=ms, at=at
+                line,
+                endpoint=endpoint,
+                revision=revision,
+                variant=_dimension(choice),
+                status=status,
+                ms=ms,
+                at=at,
+                cold=cold,
+                prediction=as_number(body["predictions"]) if rows and error is None else None,
             )
+            if features is not None and share and capture.wanted(request_id, share):
+                telemetry.write_text(
+                    capture.captured(
+                        request_id=request_id,
+                        names=names,
+                        revision=revision,
+                        body_size=len(event["body"]),
+                        features=features,
+                        answer=body,
+                        ms=ms,
+                        at=at,
+                    )
+                )
+        cold = False
         telemetry.write(line)
         return answer
 
@@ -179,7 +211,7 @@ def _predict(served: Served, event: dict[str, Any], request_id: str) -> Outcome:
     body = {"predictions": predictions}
     if probabilities is not None:
         body["probabilities"] = probabilities
-    return Outcome(200, body, count)
+    return Outcome(200, body, count, features=rows)
 
 
 def _names(served: Served | None, choice: Choice | None) -> dict[str, str]:

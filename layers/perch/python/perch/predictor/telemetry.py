@@ -1,43 +1,50 @@
 """One structured log line a request; CloudWatch reads the metrics out of it (embedded metric format).
 
 `_aws` names the metrics and where they count: for the endpoint, for this revision of the endpoint and, while an
-experiment runs, for this variant (what the client did wrong is not the variant's). The rest of the
-line is for people and for whatever reads the log downstream. A probe is logged without `_aws`: it is not traffic.
+experiment runs, for this variant (what the client did wrong is not the variant's). The rest of the line is for people
+and for whatever reads the log downstream. A probe or a replay is logged without `_aws`: it is not traffic.
+
+The first request that a process answers is slow for a reason that is not the model's, so it is counted apart: it has
+ColdStarts and ColdLatency where every other one has Latency. These and Prediction (see `prediction`) count for the
+revision only, which is where they are compared; every further series would be billed.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
 from typing import Any
 
+import msgspec
+
 from .encode import encode
 
-_METRICS = [
-    {
-        "Namespace": "Perch",
-        "Dimensions": [["Endpoint"], ["Endpoint", "Revision"]],
-        "Metrics": [
-            {"Name": "Requests", "Unit": "Count"},
-            {"Name": "Failures", "Unit": "Count"},
-            {"Name": "ClientErrors", "Unit": "Count"},
-            {"Name": "Latency", "Unit": "Milliseconds"},
-        ],
-    }
-]
+_UNITS = {"Latency": "Milliseconds", "ColdLatency": "Milliseconds", "Prediction": "None"}
 
-_OF_VARIANT = [
-    *_METRICS,
-    {
-        "Namespace": "Perch",
-        "Dimensions": [["Endpoint", "Variant"]],
-        "Metrics": [
-            {"Name": "Requests", "Unit": "Count"},
-            {"Name": "Failures", "Unit": "Count"},
-            {"Name": "Latency", "Unit": "Milliseconds"},
-        ],
-    },
-]
+
+def _directive(dimensions: list[list[str]], *names: str) -> dict[str, Any]:
+    metrics = [{"Name": name, "Unit": _UNITS.get(name, "Count")} for name in names]
+    return {"Namespace": "Perch", "Dimensions": dimensions, "Metrics": metrics}
+
+
+def _directives(*, cold: bool, predicted: bool, variant: bool) -> msgspec.Raw:
+    """Name the metrics of a line: CloudWatch refuses a whole line that lacks one of those that it names."""
+    timed = () if cold else ("Latency",)
+    own = (*(("ColdStarts", "ColdLatency") if cold else ()), *(("Prediction",) if predicted else ()))
+    found = [
+        _directive([["Endpoint"], ["Endpoint", "Revision"]], "Requests", "Failures", "ClientErrors", *timed),
+        *([_directive([["Endpoint", "Variant"]], "Requests", "Failures", *timed)] if variant else []),
+        *([_directive([["Endpoint", "Revision"]], *own)] if own else []),
+    ]
+    return msgspec.Raw(msgspec.json.encode(found))
+
+
+_METRICS = {
+    (cold, predicted, variant): _directives(cold=cold, predicted=predicted, variant=variant)
+    for cold, predicted, variant in itertools.product((False, True), repeat=3)
+}
+"""Encoded once: by (cold, predicted, variant)."""
 
 MAX_PREDICTIONS = 20
 """Predictions of one request that the line repeats; `rows` says how many there were."""
@@ -45,27 +52,59 @@ MAX_PREDICTIONS = 20
 
 def write(line: dict[str, Any]) -> None:
     """Print one line of JSON."""
-    sys.stdout.write(encode(line) + "\n")
+    write_text(encode(line))
+
+
+def write_text(text: str) -> None:
+    """Print one line of JSON that is encoded already."""
+    sys.stdout.write(text + "\n")
 
 
 def with_metrics(
-    line: dict[str, Any], *, endpoint: str, revision: str, status: int, ms: float, at: int, variant: str | None = None
+    line: dict[str, Any],
+    *,
+    endpoint: str,
+    revision: str,
+    status: int,
+    ms: float,
+    at: int,
+    cold: bool,
+    prediction: float | None = None,
+    variant: str | None = None,
 ) -> dict[str, Any]:
-    """Add the metrics of one request to its line; `at` is the request's time in ms since 1970.
+    """Add the metrics of one request to its line.
 
-    `variant` is "<experiment>/<variant>" while an experiment runs.
+    Args:
+        line: what the line says already.
+        endpoint: name of the endpoint.
+        revision: Lambda version.
+        status: HTTP status of the answer.
+        ms: how long it took, in ms.
+        at: the request's time in ms since 1970.
+        cold: whether it was the first that this process answered.
+        prediction: the number of what was predicted, None if nothing was.
+        variant: "<experiment>/<variant>" while an experiment runs.
     """
-    return {
-        "_aws": {"Timestamp": at, "CloudWatchMetrics": _OF_VARIANT if variant else _METRICS},
-        **({"Variant": variant} if variant else {}),
+    directives = _METRICS[cold, prediction is not None, variant is not None]
+    measured: dict[str, Any] = {
+        "_aws": {"Timestamp": at, "CloudWatchMetrics": directives},
         "Endpoint": endpoint,
         "Revision": revision,
         "Requests": 1,
         "Failures": 1 if status >= 500 else 0,
         "ClientErrors": 1 if 400 <= status < 500 else 0,
-        "Latency": ms,
-        **line,
     }
+    if variant is not None:
+        measured["Variant"] = variant
+    if cold:
+        measured["ColdStarts"] = 1
+        measured["ColdLatency"] = ms
+    else:
+        measured["Latency"] = ms
+    if prediction is not None:
+        measured["Prediction"] = prediction
+    measured.update(line)
+    return measured
 
 
 def write_failure(event: str, error: BaseException, **fields: Any) -> None:
