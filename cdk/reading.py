@@ -122,16 +122,27 @@ def whole(least: int, most: int, unit: str = "") -> Callable[[object], int]:
 def fraction(value: object) -> float:
     """Check for a share strictly between 0 and 1, written as `"5%"` or `0.05`."""
     example = 'write a share above 0 % and below 100 %, as "5%" or 0.05'
-    number: float
-    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
-        number = float(match[1]) / 100
-    elif isinstance(value, (int, float)) and not isinstance(value, bool):
-        number = float(value)
-    else:
-        raise WrongValueError(f"{value!r} is not a share; {example}")
+    number = _share(value, example)
     if not 0 < number < 1:
         raise WrongValueError(f"{value!r} does not fit; {example}")
-    return round(number, 6)
+    return number
+
+
+def proportion(value: object) -> float:
+    """Check for a share from none to all of it, written as `"5%"` or `0.05`."""
+    example = 'write a share from 0 % to 100 %, as "5%" or 0.05'
+    number = _share(value, example)
+    if not 0 <= number <= 1:
+        raise WrongValueError(f"{value!r} does not fit; {example}")
+    return number
+
+
+def _share(value: object, example: str) -> float:
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value.strip())):
+        return round(float(match[1]) / 100, 6)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return round(float(value), 6)
+    raise WrongValueError(f"{value!r} is not a share; {example}")
 
 
 def duration(least: int, most: int, *, whole_minutes: str = "") -> Callable[[object], int]:

@@ -14,14 +14,22 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cdk.reading import Reader, WrongValueError, duration, fraction, one_of, spell, text, whole
+from cdk.reading import Reader, WrongValueError, duration, fraction, one_of, proportion, spell, text, whole
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 # CloudWatch keeps the minutes of a metric for 15 days, and a step is judged on all of its minutes.
 LONGEST_STEP = 14 * DAY
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
-CONTROL_FUNCTIONS = ("register-model", "drive-rollouts", "roll-back", "check-health", "replay-requests", "describe-api")
+CONTROL_FUNCTIONS = (
+    "register-model",
+    "drive-rollouts",
+    "roll-back",
+    "check-health",
+    "replay-requests",
+    "describe-api",
+    "record-rewards",
+)
 
 # What a predictor takes for its runtime, and for each MB of an artifact: the bytes as they were fetched, the runtime's
 # own copy, and what it prepares from that. Measured with onnxruntime: 630 MB for an artifact of 200 MB.
@@ -81,7 +89,10 @@ class Guards:
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """One endpoint: the model it serves, on what, and how its revisions change."""
+    """One endpoint: the model it serves, on what, and how its revisions change.
+
+    `capture` is the share of requests that the predictor writes to its log as asked and answered.
+    """
 
     name: str
     model: str
@@ -91,6 +102,7 @@ class Endpoint:
     approval: str = "auto"
     health_check_s: int = 5 * MINUTE
     max_artifact_mb: int = 200
+    capture: float = 0.0
     rollout: Rollout = field(default_factory=Rollout)
     guards: Guards = field(default_factory=Guards)
 
@@ -196,6 +208,7 @@ def _endpoint(name: str, endpoints: Reader) -> Endpoint:
         ),
         # An artifact is read into memory, and never written to disk.
         max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
+        capture=reader.value("capture", proportion, Endpoint.capture),
         rollout=_rollout(reader.inner("rollout")),
         guards=_guards(reader.inner("guards"), timeout_s),
     )

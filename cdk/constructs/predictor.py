@@ -137,4 +137,5 @@ class Predictor(Construct):
 
 def _environment(props: PredictorProps) -> dict[str, str]:
     # PERCH_POINTER is not here: the driver sets it when it publishes a revision.
-    return {"PERCH_ENDPOINT": props.endpoint.name, "PERCH_STORE": props.store.bucket_name}
+    names = {"PERCH_ENDPOINT": props.endpoint.name, "PERCH_STORE": props.store.bucket_name}
+    return {**names, "PERCH_CAPTURE": f"{props.endpoint.capture:g}"} if props.endpoint.capture else names

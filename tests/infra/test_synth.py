@@ -83,7 +83,7 @@ def test_a_change_of_control_code_is_no_new_revision(tmp_path: Path) -> None:
 def test_synth_runs_offline_with_other_settings_and_gives_the_same_as_the_library(tmp_path: Path) -> None:
     """`python app.py` with a warm cache and no network; PERCH_SETTINGS names other settings than the project's."""
     settings = tmp_path / "other.toml"
-    settings.write_text('name = "other"\n[api]\nauth = "none"\n[endpoints.one]\nruntime = "onnx"\n')
+    settings.write_text('name = "other"\n[api]\nauth = "none"\n[endpoints.one]\nruntime = "onnx"\ncapture = "2.5%"\n')
     environment = {k: v for k, v in os.environ.items() if k != "JSII_NODE"}
     environment |= {
         "PERCH_SETTINGS": str(settings),
@@ -103,6 +103,7 @@ def test_synth_runs_offline_with_other_settings_and_gives_the_same_as_the_librar
     for stack, template in by_library.templates.items():
         assert json.loads((tmp_path / "out" / f"other-{stack}.template.json").read_text()) == template
     assert {r["AuthorizationType"] for r in by_library.properties("AWS::ApiGatewayV2::Route")} == {"NONE"}
+    assert by_library.function("other-one")["Environment"]["Variables"]["PERCH_CAPTURE"] == "0.025"
 
 
 @pytest.mark.parametrize("named_by", ["environment", "context"])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdk.reading import WrongValueError, duration, fraction, spell
+from cdk.reading import WrongValueError, duration, fraction, proportion, spell
 from cdk.settings import Settings, SettingsError, load, parse
 from perch.domain.policy import load_settings
 
@@ -71,7 +71,7 @@ def test_the_document_has_the_shape_of_the_contract() -> None:
     text = SMALL + '[endpoints.digits.rollout]\nsteps = [{weight = "5%", hold = "1 hour", requests = 100}]\n'
     (endpoint,) = json.loads(read(text).as_endpoints_json())["endpoints"]
 
-    contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb rollout guards"
+    contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb capture rollout guards"
     assert list(endpoint) == contract.split()
     assert endpoint["rollout"]["steps"] == [{"weight": 0.05, "hold_s": 3600, "requests": 100}]
     assert set(endpoint["rollout"]) == {"strategy", "steps", "settle_s", "deadline_s"}
@@ -186,6 +186,24 @@ def test_what_is_no_share_is_refused(value: object) -> None:
     """Nothing outside (0, 1) passes, nor anything that is not a number."""
     with pytest.raises(WrongValueError):
         fraction(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "share"), [("0%", 0), ("1%", 0.01), ("0.5 %", 0.005), (0.25, 0.25), ("100%", 1), (1, 1), (0, 0)]
+)
+def test_the_captured_share_may_be_none_or_all(written: object, share: float) -> None:
+    """It reaches the functions as a fraction; without the key nothing is captured."""
+    (endpoint,) = load_settings(read(SMALL + f"capture = {json.dumps(written)}\n").as_endpoints_json()).endpoints
+
+    assert endpoint.capture == share
+    assert read(SMALL).endpoints[0].capture == 0
+
+
+@pytest.mark.parametrize("value", ["101%", 1.01, -0.1, "much", True, None, float("nan")])
+def test_a_captured_share_that_is_none_is_refused(value: object) -> None:
+    """In words that show how to write one."""
+    with pytest.raises(WrongValueError, match="from 0 % to 100 %"):
+        proportion(value)
 
 
 @given(
