@@ -8,6 +8,7 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.ledger import entries_of, show_entries
+from perch.cli.replayed import shadow
 from perch.cli.show import Json, emit, line, say, table, when
 from perch.domain.codec import dump
 from perch.domain.errors import NotFound
@@ -15,6 +16,7 @@ from perch.domain.ledger import Entry
 from perch.domain.rollout import LEGAL, Phase, Rollout
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and start rollouts.")
+app.command()(shadow)
 
 Endpoint = Annotated[str, typer.Argument(help="Name of an endpoint.")]
 Actor = Annotated[str | None, typer.Option(help="Who does it, for the ledger [default: you].")]
