@@ -85,7 +85,7 @@ def next_weight(
     left = max(budget - max(spent, 0.0), 0.0)
     harm = max(plausible_rate(candidate, stable, odds_upper) - stable.rate, 0.0)
     exposed = requests_a_minute * blind_minutes * harm  # excess failures at weight 1 before anything can be done
-    if weight * exposed > left:
+    if weight * exposed >= left:
         return floor
     raised = min(left / (2 * exposed), ceiling) if exposed else ceiling
     return raised if raised >= min(weight * WORTHWHILE, ceiling) and raised > weight else weight

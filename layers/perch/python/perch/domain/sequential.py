@@ -201,7 +201,8 @@ class Share:
     """A rate of hits against a limit: is it shown to be within, or beyond? Its state is the counts, added up.
 
     Each bet is on one rate r: the likelihood ratio (r/limit)ʰ·((1-r)/(1-limit))ᵐ of h hits and m misses. The rate may
-    change from request to request; what is refuted is "never below" and "never above" the limit.
+    change from request to request; what is refuted is "never below" and "never above" the limit. `within` and `beyond`
+    are what is bet on, with weights: parts of the limit, and multiples of its odds.
     """
 
     limit: float
@@ -209,9 +210,11 @@ class Share:
     beyond: tuple[tuple[float, float], ...] = ((1.25, 0.25), (1.5, 0.25), (2.0, 0.25), (4.0, 0.25))
 
     def __post_init__(self) -> None:
-        """Check the limit."""
+        """Check the limit, and that the bets are on its two sides."""
         if not 0 < self.limit < 1:
             raise ValueError(f"a limit lies between 0 and 1, not at {self.limit}")
+        if not all(0 <= part < 1 for part, _ in self.within) or not all(by > 1 for by, _ in self.beyond):
+            raise ValueError("bets on a rate within a limit lie below it, those on one beyond it above it")
 
     def log_e_within(self, hits: int, trials: int) -> float:
         """Log evidence against "the rate is at least the limit"."""
@@ -231,7 +234,7 @@ class Share:
                 gain = hits * math.log(rate / self.limit) if hits else 0.0
                 lost = math.log1p(-rate) - math.log1p(-self.limit)
                 logs.append(math.log(weight) + gain + (trials - hits) * lost)
-        return _log_sum(logs)
+        return _log_sum(logs) - math.log(sum(weight for _, weight in bets))
 
 
 @dataclass(frozen=True)
