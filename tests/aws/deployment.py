@@ -120,6 +120,14 @@ class Deployment:
         ):
             self.metrics.put(namespace, name, dimensions, float(value), at=self.now)
 
+    def both(self, requests: int = 1000, *, failures: int = 0, crashes: int = 0, stable_failures: int = 0) -> None:
+        """Count requests of this minute as the alias would share them out; `failures` are the candidate's."""
+        routing = self.alias
+        ours = round(requests * routing.weight) if routing.other else 0
+        if routing.other:
+            self.traffic(routing.other, requests=ours, failures=failures, crashes=crashes)
+        self.traffic(routing.version, requests=requests - ours, failures=stable_failures)
+
     def live(self, version: str = "v1") -> None:
         """Bring the first version up."""
         self.registered(version)

@@ -7,14 +7,12 @@ from tests.aws.deployment import FUNCTION, answers, deployment
 __all__ = ["deployment"]
 
 
-def pass_step(d, *, requests=100, failures=0):
+def pass_step(d):
     """Give the candidate of the current step its requests, and its time."""
-    version = d.state.rollout.revision.lambda_version
     d.now += d.now.resolution
     for _ in range(3):
         d.tick()
-        d.traffic(version, requests=requests, failures=failures)
-        d.traffic(d.state.rollout.stable.lambda_version if d.state.rollout else "2", requests=1000)
+        d.both(2000)
         if d.state.rollout is None:
             return
     d.tick(30)
@@ -47,21 +45,18 @@ def test_the_second_version_takes_the_steps(deployment):
     assert deployment.alias == Routing(version="3")
     assert deployment.state.stable.pointer.version == "v2"
     entries = deployment.world.registry.ledger("digits")
-    assert "0 of 300 candidate requests failed against 0 of 3,000 on stable" in entries[-3].reason
+    assert "0 of 3,300 candidate requests failed against 0 of 8,700 on stable" in entries[-2].reason
     assert broken_at(entries) is None
 
 
 def test_the_candidate_has_its_alarms_while_it_is_one(deployment):
-    """Errors and latency of exactly that revision, through the alias; none is left afterwards."""
+    """Errors of exactly that revision, through the alias; none is left afterwards."""
     deployment.live("v1")
     deployment.registered("v2")
     deployment.tick()
     alarms = deployment.clients.cloudwatch.describe_alarms()["MetricAlarms"]
 
-    assert {a["AlarmName"] for a in alarms} == {
-        "perch/digits/candidate-errors/3",
-        "perch/digits/candidate-latency/3",
-    }
+    assert {a["AlarmName"] for a in alarms} == {"perch/digits/candidate-errors/3"}
     crashes = next(m for a in alarms for m in a.get("Metrics", []) if m["Id"] == "crashes")
     assert {d["Name"]: d["Value"] for d in crashes["MetricStat"]["Metric"]["Dimensions"]} == {
         "FunctionName": FUNCTION, "Resource": f"{FUNCTION}:live", "ExecutedVersion": "3",
@@ -77,7 +72,8 @@ def test_failures_take_the_candidate_back(deployment):
     deployment.live("v1")
     deployment.registered("v2")
     deployment.tick()
-    deployment.traffic("3", requests=50, failures=5)
+    deployment.tick()
+    deployment.both(1000, failures=5, stable_failures=1)
     deployment.tick(2)
     deployment.tick()
 
@@ -85,7 +81,7 @@ def test_failures_take_the_candidate_back(deployment):
     assert deployment.state.rollout is None
     [rollout, *_] = deployment.world.registry.rollouts("digits")
     assert rollout.phase is Phase.ROLLED_BACK
-    assert "5 of 50 candidate requests failed (10.0%" in rollout.reason
+    assert "5 of 50 candidate requests failed against 1 of 950 on stable: odds ratio" in rollout.reason
 
 
 def test_a_candidate_that_fails_its_probe_never_sees_a_user(deployment):
@@ -152,7 +148,8 @@ def test_new_code_that_failed_is_not_tried_again(deployment):
     deployment.live("v1")
     deployment.deploy_code("second")
     deployment.tick()
-    deployment.traffic("3", requests=50, crashes=9)
+    deployment.tick()
+    deployment.both(1000, crashes=9)
     deployment.tick(2)
     deployment.settle()
     before = deployment.kinds

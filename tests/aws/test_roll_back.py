@@ -55,7 +55,7 @@ def test_the_same_alarm_three_times_is_one_roll_back(shifting):
     ("name", "age", "why"),
     [
         (AlarmName("perch", "digits", "candidate-errors", "2"), 0, "it is of revision 2"),
-        (AlarmName("perch", "digits", "failures"), 60, "before the candidate had traffic"),
+        (AlarmName("perch", "digits", "failures"), 60, "before the candidate had this traffic"),
         (AlarmName("perch", "digits", "probes-stable"), 0, "say nothing of the candidate"),
     ],
 )
@@ -139,7 +139,7 @@ def test_after_a_promotion_a_person_goes_back_to_the_revision_before(deployment)
     d.registered("v2")
     d.tick()
     for _ in range(60):
-        d.traffic("3", requests=100)
+        d.both()
         d.tick()
     assert d.alias == Routing(version="3")
     roll_back_by_hand(d.world, "digits", reason="customers complain", actor="grace", now=d.now)

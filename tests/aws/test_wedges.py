@@ -8,9 +8,10 @@ from botocore.exceptions import ClientError
 
 from perch.domain.errors import NotReady
 from perch.domain.model import Probe
+from perch.domain.moves import QUEUE_LIMIT
 from perch.domain.names import parse_alarm
 from perch.domain.policy import EndpointPolicy
-from perch.domain.rollout import QUEUE_LIMIT, Phase, Routing
+from perch.domain.rollout import Phase, Routing
 from tests.aws.deployment import FUNCTION, deployment
 
 __all__ = ["deployment"]
@@ -42,7 +43,8 @@ def shifting(deployment):
 def test_law_4_a_bus_that_takes_nothing_does_not_keep_the_alias_away(shifting):
     """Putting the traffic back comes first; telling of it may come later."""
     switch = failing(shifting.clients, "events", "PutEvents", "AccessDeniedException", 403)
-    shifting.traffic("3", requests=50, failures=9)
+    shifting.tick()
+    shifting.both(1000, failures=9)
     shifting.tick(2)
     shifting.tick()
     assert shifting.alias == Routing(version="2")
@@ -148,7 +150,8 @@ def test_new_uploads_do_not_keep_the_judge_waiting(shifting):
     """However many arrive, a bad candidate is taken back first."""
     for n in range(3, 40):
         shifting.registered(f"v{n}")
-    shifting.traffic("3", requests=50, failures=20)
+    shifting.now += timedelta(minutes=1)
+    shifting.both(1000, failures=20)
     shifting.tick(2)
 
     assert shifting.alias == Routing(version="2")
@@ -175,7 +178,8 @@ def test_code_that_did_not_pass_is_named_and_holds_back_uploads(deployment):
     d.live("v1")
     d.deploy_code("second")
     d.tick()
-    d.traffic("3", requests=50, crashes=9)
+    d.tick()
+    d.both(1000, crashes=9)
     d.tick(2)
     d.settle()
     assert d.kinds[-1] == "CodePassedOver"
@@ -198,7 +202,7 @@ def test_law_5_metrics_that_cannot_be_read_are_not_zero_failures(shifting):
 
     shifting.clients.cloudwatch.meta.events.register("after-call.cloudwatch.GetMetricData", partial)
     for _ in range(3):
-        shifting.traffic("3", requests=100)
+        shifting.both()
         progress = shifting.tick(10)
 
     assert "did not answer completely" in progress.waiting

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perch.domain import rollout as moves
+from perch.domain import moves
 from perch.domain.errors import Refused
 from perch.domain.ledger import broken_at
-from perch.domain.rollout import LEGAL, Endpoint, Phase, Revision, Routing, desired_routing
+from perch.domain.rollout import LEGAL, Endpoint, Phase, Retired, Revision, Routing, desired_routing
 from tests.unit.values import CANARY, T0, candidate, live, minutes, pointer, shifting
 
 NEW = Revision(lambda_version="3", fingerprint="code-a", pointer=pointer(), number=2)
@@ -86,7 +86,9 @@ def test_code_that_failed_is_not_tried_again_by_itself():
 
 def test_code_that_a_person_went_back_from_is_not_tried_again_by_itself():
     """Otherwise the next tick would roll it forward again."""
-    serving = replace(live(), stable=replace(NEW, fingerprint="code-b"), previous=live().stable)
+    serving = replace(
+        live(), stable=replace(NEW, fingerprint="code-b"), retired=(Retired(revision=live().stable, at=T0),)
+    )
     back = replace(candidate("v1", 1, cause="rollback"), lambda_version="2", fingerprint="code-a")
     state = moves.enqueue(serving, back, now=T0).after
     state = moves.start(state, CANARY, Revision(lambda_version="3"), now=T0).after

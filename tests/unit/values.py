@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from perch.domain import rollout as moves
+from perch.domain import moves
 from perch.domain.model import Pointer
 from perch.domain.policy import EndpointPolicy, GuardPolicy, RolloutPolicy, Step
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
@@ -18,7 +18,7 @@ CANARY = EndpointPolicy(
         settle_s=60,
         deadline_s=86_400,
     ),
-    guards=GuardPolicy(error_rate=0.05, min_errors=3, latency_p99_ms=500),
+    guards=GuardPolicy(error_rate=0.05, latency_p99_ms=500),
 )
 
 

@@ -1,32 +1,79 @@
-"""Gather the evidence of a rollout that has traffic: its alarms, and counts of requests over closed minutes."""
+"""Gather the evidence of a rollout: closed minutes of both revisions, alarms, replays; and what is usual for stable.
+
+A look costs the same whatever lies behind it: the tally holds what was counted, and only what came after is read.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from perch.app.world import World
-from perch.domain.judge import Evidence
-from perch.domain.rollout import Endpoint
+from perch.domain import moves
+from perch.domain.agreement import Replayed
+from perch.domain.baseline import say_measures, usual
+from perch.domain.evidence import Measures, Minute
+from perch.domain.judge import AlarmSeen
+from perch.domain.rollout import Change, Endpoint, Rollout
+from perch.domain.tally import Tally, weigh
+
+_LOOK_BACK = timedelta(days=1)  # what is usual is what was, a day long
 
 
-def gather(world: World, state: Endpoint, *, now: datetime) -> Evidence:
-    """Read what the judge needs of a rollout that has traffic: alarms, and counts over closed minutes.
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What one look saw: the tally as it was (None before the first look) and as it is, and the minutes between."""
 
-    The counts of the steps before stand in the rollout; only what came after is read.
-    """
-    rollout = state.rollout
-    assert rollout is not None and rollout.revision is not None and rollout.shifted_at is not None  # noqa: S101, PT018
-    stable, candidate = rollout.stable.lambda_version, rollout.revision.lambda_version
-    until = (now - timedelta(seconds=rollout.policy.settle_s)).replace(second=0, microsecond=0)
-    uncounted, step = rollout.counted_until or rollout.shifted_at, rollout.phase_at
-    counts = world.metrics.counts(
-        state.name, world.function(state.name), (stable, candidate), since=(uncounted, step), until=until
-    )
-    return Evidence(
-        candidate=rollout.candidate_before + counts[candidate, uncounted],
-        stable=rollout.stable_before + counts[stable, uncounted],
-        candidate_step=counts[candidate, step],
-        until=until,
+    before: Tally | None
+    tally: Tally
+    minutes: tuple[Minute, ...]
+    alarms: tuple[AlarmSeen, ...]
+    replayed: Replayed | None
+
+
+def gather(world: World, state: Endpoint, rollout: Rollout, *, now: datetime) -> Seen:
+    """Read what the judge needs of a rollout in one of its steps."""
+    assert rollout.revision is not None  # noqa: S101 - it was published long ago
+    before = world.registry.tally(state.name, rollout.id)
+    tally = before or Tally(until=_minute(rollout.shifts[0].at))
+    until = _minute(now - timedelta(seconds=rollout.policy.settle_s))
+    minutes: tuple[Minute, ...] = ()
+    if tally.until < until:
+        minutes = world.metrics.minutes(
+            state.name,
+            world.function(state.name),
+            stable=rollout.stable.lambda_version,
+            candidate=rollout.revision.lambda_version,
+            measures=rollout.measures or Measures(),
+            since=tally.until,
+            until=until,
+        )
+    replays = rollout.policy.paired or rollout.current_step.kind == "shadow"
+    return Seen(
+        before=before,
+        tally=weigh(tally, minutes, rollout),
+        minutes=minutes,
         alarms=world.alarms.of(state.name),
-        revision=candidate,
+        replayed=world.registry.replayed(state.name, rollout.id) if replays else None,
     )
+
+
+def freeze(world: World, state: Endpoint, rollout: Rollout, *, until: datetime, now: datetime) -> Change | None:
+    """Fix what counts as slow and which predictions belong together, from what stable did up to `until`.
+
+    None if that is known already, or if stable still had too little traffic to say more than before.
+    """
+    if rollout.measures and (rollout.measures.usual or not state.stable):
+        return None
+    since = max(until - _LOOK_BACK, state.retired[-1].at if state.retired else until - _LOOK_BACK)
+    habits = world.metrics.habits(
+        state.name, world.function(state.name), rollout.stable.lambda_version, since=since, until=until
+    )
+    measures = usual(habits, rollout.guards, minutes=max((until - since).total_seconds() / 60, 1.0))
+    if rollout.measures and not measures.usual:
+        return None
+    return moves.measured(state, measures, say_measures(measures), now=now, inputs=habits)
+
+
+def _minute(at: datetime) -> datetime:
+    return at.replace(second=0, microsecond=0)

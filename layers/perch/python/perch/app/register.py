@@ -26,8 +26,8 @@ from perch.aws.store import Stored
 from perch.domain.codec import dump, load
 from perch.domain.errors import Conflict, Invalid, NotFound
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
+from perch.domain.moves import REASON_LIMIT
 from perch.domain.names import MANIFEST, UploadKey, parse_key
-from perch.domain.rollout import REASON_LIMIT
 
 PART = "part"
 _ATTEMPTS = 8

@@ -14,11 +14,11 @@ from datetime import datetime
 from perch.app.announce import announce_news
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
-from perch.domain import rollout as moves
+from perch.domain import moves
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.judge import speaks_of
 from perch.domain.names import AlarmName
-from perch.domain.rollout import Candidate, Endpoint, Phase
+from perch.domain.rollout import Candidate, Endpoint, Phase, Revision, Routing
 
 _ATTEMPTS = 8
 
@@ -42,8 +42,18 @@ def roll_back_on_alarm(world: World, alarm: AlarmName, *, reason: str, since: da
     raise NotReady(f"endpoint {alarm.endpoint} keeps changing; the next tick looks at the alarm")
 
 
-def roll_back_by_hand(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> Outcome:
+def roll_back_by_hand(
+    world: World, endpoint: str, *, reason: str, actor: str, now: datetime, to: str | None = None
+) -> Outcome:
     """Take back the rollout under way; with none under way, start a direct rollout of the revision before.
+
+    Args:
+        world: settings and services.
+        endpoint: name of the endpoint.
+        reason: why, for the ledger.
+        actor: who, for the ledger.
+        now: the time.
+        to: a model version that served before, instead of the last one; only with no rollout under way.
 
     Raises:
         Refused: there is nothing to go back to.
@@ -51,21 +61,70 @@ def roll_back_by_hand(world: World, endpoint: str, *, reason: str, actor: str, n
     for _ in range(_ATTEMPTS):
         state = world.registry.endpoint(endpoint)
         with suppress(Conflict):
-            if state.rollout and state.rollout.phase in (Phase.PREPARING, Phase.PROBING):
-                world.registry.commit(moves.refuse(state, f"{reason} (by {actor})", now=now, actor=actor))
-                return Outcome(rolled_back=True, reason=f"{state.rollout.candidate.label} never saw traffic")
-            if state.rollout:
-                return _roll_back(world, state, reason, actor=actor, now=now)
-            return _return_to_previous(world, state, reason, actor=actor, now=now)
+            if state.rollout and to is None:
+                return _abort(world, state, reason, actor=actor, now=now)
+            return _return_to(world, state, to, reason, actor=actor, now=now)
     raise NotReady(f"endpoint {endpoint} keeps changing; try again")
+
+
+def abort(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> Outcome:
+    """End the rollout under way, back on the stable revision. Raises Refused if none is under way."""
+    for _ in range(_ATTEMPTS):
+        state = world.registry.endpoint(endpoint)
+        if state.rollout is None:
+            raise Refused(f"no rollout of {endpoint} is under way; `perch rollback` goes back to the revision before")
+        with suppress(Conflict):
+            return _abort(world, state, reason, actor=actor, now=now)
+    raise NotReady(f"endpoint {endpoint} keeps changing; try again")
+
+
+def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> Outcome:
+    """Put all traffic on the last revision that is known to have worked, first; then write down that it was done.
+
+    No queue, lease or sequence number is asked: the alias is written at once. A rollout under way goes back to its
+    stable revision; with none under way, stable and the revision before change places, and the endpoint is paused so
+    that nothing that waits moves it again.
+
+    Raises:
+        Refused: there is nothing to go back to.
+        NotReady: the alias was written, but Lambda or the registry are too busy to settle it; say it again.
+    """
+    for _ in range(_ATTEMPTS):
+        state = world.registry.endpoint(endpoint)
+        target = state.rollout.stable if state.rollout else state.previous
+        if target is None or (state.rollout is None and target.pointer is None):
+            raise Refused(f"endpoint {endpoint} has no earlier revision to go back to")
+        with suppress(Conflict, NotReady):  # another writer; what follows is written again below, or by the next tick
+            world.functions.route(world.function(endpoint), Routing(version=target.lambda_version))
+        with suppress(Conflict):
+            if state.rollout:
+                return _abort(world, state, f"emergency: {reason}", actor=actor, now=now)
+            return _swap(world, state, target, reason, actor=actor, now=now)
+    raise NotReady(f"endpoint {endpoint} keeps changing; say it again")
+
+
+def _abort(world: World, state: Endpoint, reason: str, *, actor: str, now: datetime) -> Outcome:
+    rollout = state.rollout
+    assert rollout is not None  # noqa: S101 - callers looked
+    if rollout.phase in (Phase.PREPARING, Phase.PROBING):
+        world.registry.commit(moves.refuse(state, f"{reason} (by {actor})", now=now, actor=actor))
+        return Outcome(rolled_back=True, reason=f"{rollout.candidate.label} never saw traffic")
+    return _roll_back(world, state, reason, actor=actor, now=now)
+
+
+def _swap(world: World, state: Endpoint, target: Revision, reason: str, *, actor: str, now: datetime) -> Outcome:
+    after = world.registry.commit(moves.emergency(state, reason, actor=actor, now=now))
+    settle_roll_back(world, after)
+    _tell(world, after)
+    said = f"all traffic is on {target.label}; the endpoint is paused until `perch rollouts resume {state.name}`"
+    return Outcome(rolled_back=True, reason=said)
 
 
 def _not_ours(state: Endpoint, alarm: AlarmName, since: datetime) -> str | None:
     rollout = state.rollout
     if rollout is None or rollout.phase not in (Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK):
         return f"no rollout of {state.name} has traffic to take back"
-    traffic_at, revision = rollout.shifted_at or rollout.started_at, rollout.revision
-    if why := speaks_of(alarm, since, revision.lambda_version if revision else "", traffic_at):
+    if why := speaks_of(alarm, since, rollout):
         return f"the alarm does not speak of this candidate: {why}"
     return None
 
@@ -76,23 +135,39 @@ def _roll_back(world: World, state: Endpoint, reason: str, *, actor: str, now: d
     if rollout.phase is not Phase.ROLLING_BACK:
         state = world.registry.commit(moves.decide_roll_back(state, reason, actor=actor, now=now))
     settle_roll_back(world, state)
-    with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
-        _, _, announced = world.registry.endpoint_and_model(state.name, rollout.candidate.pointer.model)
-        announce_news(world, state.name, announced=announced)
+    _tell(world, state)
     return Outcome(rolled_back=True, reason=f"{rollout.candidate.label} taken back to {rollout.stable.label}: {reason}")
 
 
-def _return_to_previous(world: World, state: Endpoint, reason: str, *, actor: str, now: datetime) -> Outcome:
-    previous = state.previous
-    if previous is None or previous.pointer is None:
-        raise Refused(f"endpoint {state.name} has no earlier revision to go back to, and no rollout is under way")
-    candidate = Candidate(
-        pointer=previous.pointer,
-        number=previous.number,
+def _tell(world: World, state: Endpoint) -> None:
+    with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
+        _, _, announced = world.registry.endpoint_and_model(state.name, state.model)
+        announce_news(world, state.name, announced=announced)
+
+
+def _return_to(world: World, state: Endpoint, to: str | None, reason: str, *, actor: str, now: datetime) -> Outcome:
+    if state.rollout:
+        raise Refused(f"rollout {state.rollout.id} is under way; without a version, it is taken back")
+    earlier = [r.revision for r in reversed(state.retired) if r.revision.pointer]
+    matching = [r for r in earlier if to is None or (r.pointer and r.pointer.version == to)]
+    if not matching:
+        known = ", ".join(dict.fromkeys(r.pointer.version for r in earlier if r.pointer)) or "none"
+        wanted = f"revision of {to}" if to else "revision"
+        raise Refused(f"endpoint {state.name} has no earlier {wanted} to go back to; there are: {known}")
+    candidate = going_back(matching[0], actor=actor)
+    world.registry.commit(moves.enqueue(state, candidate, now=now, why=reason))
+    return Outcome(rolled_back=True, reason=f"going back to {matching[0].label}: {reason}")
+
+
+def going_back(revision: Revision, *, actor: str) -> Candidate:
+    """Make a candidate of a revision that exists; it skips the steps, and its probes are sent again."""
+    assert revision.pointer is not None  # noqa: S101 - the placeholder is never gone back to
+    return Candidate(
+        pointer=revision.pointer,
+        number=revision.number,
         cause="rollback",
         actor=actor,
-        lambda_version=previous.lambda_version,
-        fingerprint=previous.fingerprint,
+        lambda_version=revision.lambda_version,
+        fingerprint=revision.fingerprint,
+        experiment=revision.experiment,
     )
-    world.registry.commit(moves.enqueue(state, candidate, now=now))
-    return Outcome(rolled_back=True, reason=f"going back to {previous.label}: {reason}")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from perch.app.roll_back import going_back
 from perch.app.world import World
-from perch.domain import rollout as moves
+from perch.domain import moves
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.rollout import Candidate
 
 _ATTEMPTS = 8
 
 
-def start(world: World, endpoint: str, version: str, *, actor: str, now: datetime, reason: str = "") -> str:
+def start(
+    world: World, endpoint: str, version: str, *, actor: str, now: datetime, reason: str = "", direct: bool = False
+) -> str:
     """Queue a registered version for rollout; the next tick takes it up. Return what the ledger says.
+
+    What served not long ago (`way_back_s` of the policy) goes back to the revision that it was, without steps; so does
+    anything that is asked for `direct`.
 
     Raises:
         NotFound: no such endpoint or version.
@@ -24,9 +30,12 @@ def start(world: World, endpoint: str, version: str, *, actor: str, now: datetim
     found = world.registry.require_version(policy.model, version)
     if found.runtime != policy.runtime:
         raise Refused(f"{version} needs the {found.runtime} runtime; endpoint {endpoint} runs {policy.runtime}")
-    candidate = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor)
+    new = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor, direct=direct)
+    way_back = timedelta(seconds=policy.rollout.way_back_s)
     for _ in range(_ATTEMPTS):
         state = world.registry.endpoint(endpoint)
+        served = [r.revision for r in state.retired if r.revision.pointer == found.pointer and now - r.at <= way_back]
+        candidate = going_back(served[-1], actor=actor) if served else new
         if any(c.pointer == found.pointer for c in state.queue):
             raise Refused(f"{candidate.label} is in the queue of {endpoint} already")
         if state.rollout and state.rollout.candidate.pointer == found.pointer:

@@ -7,7 +7,9 @@ Missing data is not breaching: no traffic is no evidence, and the judge, not the
 
 The alarm on errors is relative: it goes off when the candidate fails more than is allowed *and* clearly more than the
 stable revision in the same minute. When something that both lean on breaks, both fail alike, and taking the candidate
-back would cure nothing.
+back would cure nothing. It is there for the gross and sudden: it sees a minute as soon as CloudWatch does, and the judge
+some minutes later; but the judge sees the small and the slow. Latency is the judge's alone: percentiles of few requests
+mean little (CloudWatch: percentiles with low samples).
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from perch.domain.policy import GuardPolicy
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-ERRORS, LATENCY = "candidate-errors", "candidate-latency"
+ERRORS = "candidate-errors"
 WORSE = 2  # times the failed share of the stable revision
 
 
@@ -58,7 +60,6 @@ class Alarms:
             version: Lambda version of the candidate.
             stable: Lambda version of the stable revision, which the candidate's errors are compared with.
         """
-        ours = _revision(endpoint, version)
         self._put(
             endpoint,
             ERRORS,
@@ -80,21 +81,6 @@ class Alarms:
                 ),
             ],
         )
-        if guards.latency_p99_ms is not None:
-            self._put(
-                endpoint,
-                LATENCY,
-                version,
-                description=f"The slowest 1% of requests to revision {version} took too long.",
-                threshold=guards.latency_p99_ms,
-                Namespace="Perch",
-                MetricName="Latency",
-                Dimensions=ours,
-                ExtendedStatistic="p99",
-                Period=60,
-                # Below 10 / (1 - 0.99) samples a p99 means little (CloudWatch: percentiles with low samples).
-                EvaluateLowSampleCountPercentile="ignore",
-            )
 
     def unwatch(self, endpoint: str) -> None:
         """Remove every alarm of an endpoint that watches a revision (two calls, or one when there is none).

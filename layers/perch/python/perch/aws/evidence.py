@@ -27,7 +27,6 @@ from perch.domain.evidence import QUANTILES, Arm, Habits, Measures, Minute
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
 
-    from perch.domain.judge import Counts
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 _QUERIES_A_CALL = 500
@@ -51,45 +50,6 @@ class RevisionMetrics:
 
     def __init__(self, client: CloudWatchClient) -> None:
         self._client = client
-
-    def counts(
-        self, endpoint: str, function: str, versions: tuple[str, ...], *, since: tuple[datetime, ...], until: datetime
-    ) -> dict[tuple[str, datetime], Counts]:
-        """Count each version's requests from each time in `since` up to `until`.
-
-        Only whole minutes count: the first begins at or after `since` (so the minute in which the weight changed is
-        left out), the last ends at or before `until`. One call for a span of up to three hours, three for a longer one.
-
-        Args:
-            endpoint: name of the endpoint.
-            function: name of its function.
-            versions: Lambda version numbers.
-            since: one or more starting times.
-            until: the end; minutes younger than the metrics' settling time should lie after it.
-
-        Returns:
-            Counts by (version, starting time).
-
-        Raises:
-            NotReady: CloudWatch could not give all that was asked for.
-        """
-        from perch.domain.judge import Counts  # noqa: PLC0415 - goes with this method
-
-        starts = {s: _ceil(s, _MINUTE) for s in since}
-        last = until.replace(second=0, microsecond=0)
-        queries = [q for n, version in enumerate(versions) for q in _queries(n, endpoint, function, version)]
-        points: dict[str, dict[datetime, float]] = {q.id: {} for q in queries}
-        for begin, end, period in _windows(min(starts.values()), max(starts.values()), last):
-            for identity, found in self._read(queries, begin, end, period).items():
-                points[identity].update(found)
-        return {
-            (v, s): Counts(
-                requests=_total(points[f"i{n}"], starts[s]),
-                failures=_total(points[f"e{n}"], starts[s]) + _total(points[f"f{n}"], starts[s]),
-            )
-            for n, v in enumerate(versions)
-            for s in since
-        }
 
     def minutes(
         self,
@@ -286,36 +246,6 @@ def _count(points: Points, identity: str, at: datetime) -> int:
     return round(points[identity].get(at, 0.0))
 
 
-# -- the sums of `counts` -----------------------------------------------------------------------------------------
-
-
-def _windows(first: datetime, latest: datetime, last: datetime) -> list[tuple[datetime, datetime, int]]:
-    """Cut [first, last) into minutes, hours, minutes, so that a step of days needs no more points than one of hours.
-
-    Every starting time lies in the minutes at the front (`latest` is the last of them); hours are whole hours.
-    """
-    if last - first <= 3 * _HOUR:
-        return [(first, last, 60)] if first < last else []
-    front, back = _ceil(latest, _HOUR), last.replace(minute=0)
-    cuts = [(first, front, 60), (front, back, 3600), (back, last, 60)]
-    return [(begin, end, period) for begin, end, period in cuts if begin < end]
-
-
-def _queries(n: int, endpoint: str, function: str, version: str) -> list[Query]:
-    """Name the three series of one version: requests, crashes and failed answers."""
-    executed = {"FunctionName": function, "Resource": f"{function}:{ALIAS}", "ExecutedVersion": version}
-    ours = {"Endpoint": endpoint, "Revision": version}
-    return [
-        Query(f"i{n}", "AWS/Lambda", "Invocations", executed),
-        Query(f"e{n}", "AWS/Lambda", "Errors", executed),
-        Query(f"f{n}", "Perch", "Failures", ours),
-    ]
-
-
 def _ceil(at: datetime, unit: timedelta) -> datetime:
     whole = at.replace(second=0, microsecond=0) if unit == _MINUTE else at.replace(minute=0, second=0, microsecond=0)
     return whole if whole == at else whole + unit
-
-
-def _total(points: Mapping[datetime, float], since: datetime) -> int:
-    return round(sum(value for at, value in points.items() if at >= since))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
 
 ALIAS = "live"
-POINTER = "PERCH_POINTER"
+GREEN = "green"
+POINTER, EXPERIMENT = "PERCH_POINTER", "PERCH_EXPERIMENT"
 _STALE = {"PreconditionFailedException"}
 _BUSY = {"ResourceConflictException", "TooManyRequestsException", "ServiceException", "ThrottlingException"}
 
@@ -43,8 +44,8 @@ class Alias:
 class Configuration:
     """One version of a function. `ready` is whether AWS finished the last change; `failure` is why it never will.
 
-    `fingerprint` identifies code and configuration without the model pointer: it changes when a deployment changes what
-    runs, and not when a model does.
+    `fingerprint` identifies code and configuration without the model pointer and the experiment: it changes when a
+    deployment changes what runs, and not when a model does.
     """
 
     version: str
@@ -60,6 +61,11 @@ class Configuration:
         """The model that this version serves; None for the placeholder."""
         text = self.environment.get(POINTER)
         return Pointer.from_json(text) if text else None
+
+    @property
+    def experiment(self) -> str | None:
+        """The text of the experiment whose variants this version serves, if any."""
+        return self.environment.get(EXPERIMENT)
 
 
 class Functions:
@@ -97,6 +103,20 @@ class Functions:
             raise _translated(error, f"alias {ALIAS} of {function}") from error
         return Alias(routing=_routing(answer), revision_id=answer["RevisionId"])
 
+    def point_green(self, function: str, version: str) -> None:
+        """Let the alias `green` name a version that waits for the traffic, so that anybody allowed to may try it.
+
+        Raises:
+            NotReady, Conflict: as for `route`.
+        """
+        try:
+            try:
+                self._client.update_alias(FunctionName=function, Name=GREEN, FunctionVersion=version)
+            except self._client.exceptions.ResourceNotFoundException:
+                self._client.create_alias(FunctionName=function, Name=GREEN, FunctionVersion=version)
+        except ClientError as error:
+            raise _translated(error, f"alias {GREEN} of {function}") from error
+
     def configuration(self, function: str, version: str = "$LATEST") -> Configuration:
         """Read one version's configuration. Raises NotFound."""
         try:
@@ -105,16 +125,20 @@ class Functions:
             raise NotFound(f"function {function} has no version {version}") from error
         return _configuration(answer)
 
-    def point_latest(self, function: str, pointer: Pointer, latest: Configuration) -> None:
-        """Put the pointer into $LATEST's environment, if $LATEST is still what `latest` says.
+    def point_latest(
+        self, function: str, pointer: Pointer, latest: Configuration, *, experiment: str | None = None
+    ) -> None:
+        """Put the pointer (and the experiment, or none) into $LATEST's environment, if $LATEST is still `latest`.
 
         Raises:
             Conflict, NotReady: as for `route`.
         """
+        others = {k: v for k, v in latest.environment.items() if k not in (POINTER, EXPERIMENT)}
+        ours = {POINTER: pointer.to_json()} | ({EXPERIMENT: experiment} if experiment else {})
         try:
             self._client.update_function_configuration(
                 FunctionName=function,
-                Environment={"Variables": {**latest.environment, POINTER: pointer.to_json()}},
+                Environment={"Variables": others | ours},
                 RevisionId=latest.revision_id,
             )
         except ClientError as error:
@@ -196,7 +220,7 @@ def _configuration(answer: Any) -> Configuration:
         "role": answer.get("Role"),
         "storage": answer.get("EphemeralStorage"),
         "image": answer.get("ImageConfigResponse"),
-        "environment": {k: v for k, v in environment.items() if k != POINTER},
+        "environment": {k: v for k, v in environment.items() if k not in (POINTER, EXPERIMENT)},
     }
     states = (answer.get("State", "Active"), answer.get("LastUpdateStatus", "Successful"))
     failed = "Failed" in states

@@ -24,13 +24,16 @@ from perch.domain.agreement import Replayed
 from perch.domain.codec import dump, iso, load
 from perch.domain.errors import Conflict, NotFound
 from perch.domain.ledger import Entry
+from perch.domain.look import Look
 from perch.domain.model import ModelVersion, Rejection
 from perch.domain.rollout import Change, Endpoint, Rollout
+from perch.domain.tally import Tally
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 HEALTH_KEPT = timedelta(days=30)
+LOOKS_KEPT = timedelta(days=90)
 _to, _from = TypeSerializer(), TypeDeserializer()
 T = TypeVar("T")
 
@@ -185,7 +188,14 @@ class Registry:
         ]
         if change.rollout:
             writes.append(
-                self._put({"pk": pk, "sk": f"ROLLOUT#{change.rollout.id}", "document": _text(change.rollout)})
+                {
+                    "Update": {  # not Put: the tally stands in the same item
+                        "TableName": self.table,
+                        "Key": _item({"pk": pk, "sk": f"ROLLOUT#{change.rollout.id}"}),
+                        "UpdateExpression": "SET document = :d",
+                        "ExpressionAttributeValues": _item({":d": _text(change.rollout)}),
+                    }
+                }
             )
         try:
             self._client.transact_write_items(TransactItems=writes)
@@ -207,6 +217,64 @@ class Registry:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return
+
+    def tally(self, endpoint: str, rollout: str) -> Tally | None:
+        """Return what a rollout's evidence adds up to so far; None before the first look."""
+        item = self._get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
+        return load(Tally, json.loads(item["tally"])) if item and "tally" in item else None
+
+    def record_look(self, endpoint: str, look: Look, tally: Tally, *, before: datetime | None) -> None:
+        """Store a tally in its rollout's item, and the look that made it, if nobody else counted the same minutes.
+
+        Args:
+            endpoint: name of the endpoint.
+            look: what was seen and said.
+            tally: the sum, up to a later minute than before.
+            before: up to when the tally counted that this one was made from; None for the first.
+
+        Raises:
+            Conflict: another run counted meanwhile.
+        """
+        pk, until = f"ENDPOINT#{endpoint}", iso(tally.until)
+        condition = "#until = :before" if before else "attribute_not_exists(#until)"
+        values = {":t": _text(tally), ":u": until} | ({":before": iso(before)} if before else {})
+        item = {
+            "pk": pk,
+            "sk": f"LOOK#{look.rollout}#{until}",
+            "document": _text(look),
+            "expires": int((look.at + LOOKS_KEPT).timestamp()),
+        }
+        writes: list[Any] = [
+            {
+                "Update": {
+                    "TableName": self.table,
+                    "Key": _item({"pk": pk, "sk": f"ROLLOUT#{look.rollout}"}),
+                    "UpdateExpression": "SET tally = :t, #until = :u",
+                    "ConditionExpression": condition,
+                    "ExpressionAttributeNames": {"#until": "until"},
+                    "ExpressionAttributeValues": _item(values),
+                }
+            },
+            self._put(item),
+        ]
+        try:
+            self._client.transact_write_items(TransactItems=writes)
+        except ClientError as error:
+            if _cancelled(error) is None:
+                raise
+            raise Conflict(f"another run counted the minutes of {look.rollout} up to {until} meanwhile") from error
+
+    def looks(self, endpoint: str, rollout: str) -> Iterator[Look]:
+        """Yield every look at a rollout that is still kept, in order."""
+        names = {":pk": f"ENDPOINT#{endpoint}", ":prefix": f"LOOK#{rollout}#"}
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self.table,
+            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues=_item(names),
+        )
+        for page in pages:
+            for item in page["Items"]:
+                yield _read(Look, _plain(item))
 
     def rollout(self, endpoint: str, rollout: str) -> Rollout | None:
         """Return one rollout by its id, or None."""

@@ -1,24 +1,40 @@
 """The judge: from evidence to a verdict, in words and numbers.
 
-A pure function of what was seen: request and failure counts of both revisions over closed minutes, the alarms that are
-off, and the last health check. It answers with one of four verdicts, each carrying its reason. The guards below are
-thresholds; a statistical comparison of the two arms takes its place among them by adding one more function to `GUARDS`.
+A pure function of what was seen: the tally of both revisions over closed minutes, the alarms that are off, and what
+replayed requests showed. It asks the guards (`guards.py`), and weighs what they say by these rules:
 
-Rules that hold whatever the guards say:
 - an objection rolls back, at any time, before anything else is looked at;
-- no evidence never promotes (law 5): a step ends only when its hold is over *and* its requests were seen;
-- a step that outlives its deadline without its requests is inconclusive, which is not a promotion.
+- what both revisions suffer is not the candidate's doing: while stable fails too, nothing is taken back for it and no
+  step is taken, unless the candidate is shown to be *better* (a fix must be able to ship into the incident it mends);
+- no evidence never promotes (law 5): a step ends only when its hold is over, its requests were seen, and, where it asks
+  for proof, the candidate was shown to be no worse than stable and within its service level;
+- a step that outlives its deadline is inconclusive, which is not a promotion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from perch.domain.agreement import Replayed, ready
+from perch.domain.blast_radius import next_weight
+from perch.domain.evidence import Arm, Measures, Minute
+from perch.domain.guards import (
+    Finding,
+    Says,
+    beyond,
+    say_e,
+    say_failures,
+    split_found_off,
+    thresholds,
+    weigh_up,
+)
 from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
-from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
+from perch.domain.rollout import Rollout
+from perch.domain.sequential import Share, enough
+from perch.domain.tally import ERRORS, Tally, error_test, state_of
 
 
 class Verdict(StrEnum):
@@ -32,27 +48,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """A verdict with its reason: one sentence that a person can check against the evidence."""
+    """A verdict with its reason: one sentence that a person can check against the evidence.
+
+    `findings` is what each guard had to say. `gate` is whether only the step's gate is left to wait for; `weight` is
+    what the candidate's share should become while the step is undecided (None: as it is).
+    """
 
     verdict: Verdict
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """Requests and failures (5xx answers, crashes, time-outs) of one revision."""
-
-    requests: int = 0
-    failures: int = 0
-
-    @property
-    def rate(self) -> float:
-        """The failed share; 0 without requests."""
-        return self.failures / self.requests if self.requests else 0.0
-
-    def __add__(self, other: Counts) -> Counts:
-        """Add two disjoint spans."""
-        return Counts(requests=self.requests + other.requests, failures=self.failures + other.failures)
+    findings: tuple[Finding, ...] = ()
+    gate: bool = False
+    weight: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,125 +71,274 @@ class AlarmSeen:
     reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What one look at a rollout saw.
-
-    `candidate` and `stable` count from the first step; `candidate_step` from the beginning of the current one. All
-    count closed minutes up to `until` only, so two looks at the same minute see the same numbers. `revision` is the
-    candidate's Lambda version.
-    """
-
-    candidate: Counts = Counts()
-    stable: Counts = Counts()
-    candidate_step: Counts = Counts()
-    until: datetime | None = None
-    alarms: tuple[AlarmSeen, ...] = ()
-    revision: str = ""
-
-
 # How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
 ALARM_MEMORY = timedelta(minutes=5)
-
-Guard = Callable[[GuardPolicy, Evidence, datetime], str | None]
+LEAST = 0.001  # a smaller share of the traffic would show nothing
+CANDIDATE_PROBES = "probes-candidate"
 
 
 def judge(
-    rollout: RolloutPolicy,
-    guards: GuardPolicy,
-    step: Step,
+    rollout: Rollout,
+    tally: Tally,
     *,
-    evidence: Evidence,
-    traffic_at: datetime,
-    step_at: datetime,
+    alarms: tuple[AlarmSeen, ...] = (),
+    replayed: Replayed | None = None,
+    paused: str = "",
     now: datetime,
 ) -> Judgement:
-    """Say whether the current step may end.
+    """Say whether the step under way may end.
 
     Args:
-        rollout: the policy of the rollout (its deadline).
-        guards: thresholds of the guards.
-        step: the step under way.
-        evidence: what was seen.
-        traffic_at: when the candidate first got traffic; what alarms say of the time before is not held against it.
-        step_at: when the step began.
+        rollout: the rollout, with its policy, its guards and its step.
+        tally: what was counted.
+        alarms: the alarms of its endpoint.
+        replayed: what replayed requests showed, if any were.
+        paused: why the endpoint is paused, if it is: then no step is taken.
         now: the time of this look.
 
     Returns:
         PROMOTE when the step is passed (the caller moves to the next step, or to 100 % after the last).
     """
-    for guard in GUARDS:
-        if objection := guard(guards, evidence, traffic_at):
-            return Judgement(verdict=Verdict.ROLL_BACK, reason=objection)
-    held = now - step_at
-    seen = evidence.candidate_step.requests
-    numbers = (
-        f"{evidence.candidate.failures:,} of {evidence.candidate.requests:,} candidate requests failed "
-        f"against {evidence.stable.failures:,} of {evidence.stable.requests:,} on stable"
-    )
+    weighed = weigh_up(rollout, tally, replayed)
+    findings = (*weighed.findings, *thresholds(rollout, tally))
+
+    def say(verdict: Verdict, reason: str, **more: object) -> Judgement:
+        return Judgement(verdict=verdict, reason=reason, findings=findings, **more)  # type: ignore[arg-type]
+
+    if objection := next(_objections(rollout, tally, alarms, findings, replayed), None):
+        return say(Verdict.ROLL_BACK, f"{objection}{_minute(rollout, tally)}")
+    verdict, reason, more = _of_the_step(rollout, tally, alarms, replayed, paused, now)
+    overdue = now - rollout.phase_at >= timedelta(seconds=max(rollout.policy.deadline_s, rollout.current_step.hold_s))
+    if verdict is Verdict.CONTINUE and overdue and not paused and rollout.policy.at_deadline == "roll back":
+        limit = span(timedelta(seconds=rollout.policy.deadline_s))
+        verdict, reason, more = Verdict.INCONCLUSIVE, f"not decided within its deadline of {limit}: {reason}", {}
+    return say(verdict, f"{reason}; {say_failures(tally.candidate, tally.stable)}", **more)
+
+
+def _of_the_step(
+    rollout: Rollout,
+    tally: Tally,
+    alarms: tuple[AlarmSeen, ...],
+    replayed: Replayed | None,
+    paused: str,
+    now: datetime,
+) -> tuple[Verdict, str, dict[str, object]]:
+    """Say whether the step is passed, or what it waits for."""
+    step = rollout.current_step
+    for lack, raises in _lacking(rollout, tally, alarms, replayed, now):
+        return Verdict.CONTINUE, lack, {"weight": _other_weight(rollout, tally) if raises and not paused else None}
+    if paused:
+        return Verdict.CONTINUE, f"the step is passed, but the endpoint is paused: {paused}", {}
+    if step.gate and rollout.answered < rollout.step:
+        who = "a person" if step.gate == "person" else f"the hook {step.gate!r}"
+        return Verdict.CONTINUE, f"the step has all its evidence and waits for {who}", {"gate": True}
+    return Verdict.PROMOTE, _passed(rollout, tally, replayed, now - rollout.phase_at), {}
+
+
+def _objections(
+    rollout: Rollout,
+    tally: Tally,
+    alarms: tuple[AlarmSeen, ...],
+    findings: tuple[Finding, ...],
+    replayed: Replayed | None,
+) -> Iterator[str]:
+    """Say what speaks against the candidate, the gravest first."""
+    for alarm in alarms:
+        name = parse_alarm(alarm.name)
+        if alarm.in_alarm and name and speaks_of(name, alarm.since, rollout) is None:
+            yield f"alarm {alarm.name} went off at {alarm.since:%Y-%m-%d %H:%M:%S}: {alarm.reason}"
+    for finding in findings:
+        if finding.says is Says.OBJECTS and not finding.dry_run:
+            yield finding.reason
+    if rollout.current_step.kind == "shadow" and replayed is not None:
+        well, why = _agreement(rollout, replayed)
+        if well is False:
+            yield why
+    if rollout.policy.budget is not None and tally.excess > rollout.policy.budget:
+        yield (
+            f"{say_failures(tally.candidate, tally.stable)}: {tally.excess:,.0f} more than stable would have failed, "
+            f"and the budget is {rollout.policy.budget:,}"
+        )
+
+
+def _lacking(
+    rollout: Rollout, tally: Tally, alarms: tuple[AlarmSeen, ...], replayed: Replayed | None, now: datetime
+) -> Iterator[tuple[str, bool]]:
+    """Say what the step still lacks, and whether more traffic would help."""
+    step, guards = rollout.current_step, rollout.guards
+    held = now - rollout.phase_at
+    if incident := _incident(rollout, tally, alarms):
+        yield incident, False
+    if off := split_found_off(rollout, tally):
+        yield f"held: {off}", False
     if held < timedelta(seconds=step.hold_s):
         left = timedelta(seconds=step.hold_s) - held
-        return Judgement(verdict=Verdict.CONTINUE, reason=f"{_span(left)} of the hold are left; {numbers}")
-    if seen < max(step.requests, 1):
-        if held >= timedelta(seconds=max(rollout.deadline_s, step.hold_s)):
-            return Judgement(
-                verdict=Verdict.INCONCLUSIVE,
-                reason=f"the step saw {seen:,} of the {max(step.requests, 1):,} requests it needs "
-                f"within its deadline of {_span(timedelta(seconds=rollout.deadline_s))}",
-            )
-        return Judgement(
-            verdict=Verdict.CONTINUE, reason=f"needs {max(step.requests, 1):,} requests on the candidate, has {seen:,}"
+        yield f"{span(left)} of the hold are left", step.proof and not _proved(rollout, tally, replayed)
+    if step.kind == "shadow":
+        well, why = _agreement(rollout, replayed) if replayed else (None, "no answers were compared yet")
+        if not well:
+            yield why, False
+        return
+    needed, seen = max(step.requests, 1), tally.of_step(rollout.step)[0].requests
+    pairs = replayed.pairs if replayed and rollout.policy.paired else 0
+    if seen + pairs < needed:
+        yield (
+            f"needs {needed:,} requests on the candidate, has {seen:,}" + f" and {pairs:,} replayed" * bool(pairs),
+            True,
         )
-    return Judgement(
-        verdict=Verdict.PROMOTE,
-        reason=f"held {_span(held)} at {step.weight:.0%} with {seen:,} requests and no objection; {numbers}",
-    )
+    if step.proof and not _proved(rollout, tally, replayed):
+        yield f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}", True
+    if guards.check_s and now.timestamp() // guards.check_s == rollout.phase_at.timestamp() // guards.check_s:
+        yield f"looks again in the next {span(timedelta(seconds=guards.check_s))}", False
 
 
-def alarm_guard(_policy: GuardPolicy, evidence: Evidence, traffic_at: datetime) -> str | None:
-    """Object to any alarm that is off because of this candidate (`speaks_of`)."""
-    for alarm in evidence.alarms:
+def _agreement(rollout: Rollout, replayed: Replayed) -> tuple[bool | None, str]:
+    step = rollout.current_step
+    return ready(replayed, pairs_needed=max(step.requests, 1), agreement=rollout.policy.agreement)
+
+
+def _incident(rollout: Rollout, tally: Tally, alarms: tuple[AlarmSeen, ...]) -> str | None:
+    """Say that both revisions suffer; None if they do not, or if the candidate is shown to mend it."""
+    if _better(rollout, tally):
+        return None
+    stable = sum((minute.stable for minute in tally.recent), Arm())
+    candidate = sum((minute.candidate for minute in tally.recent), Arm())
+    if beyond(rollout.guards, stable):
+        return (
+            f"held, since stable fails as well: {stable.failures:,} of {stable.requests:,} requests to it in the last "
+            f"{len(tally.recent)} minutes, {candidate.failures:,} of {candidate.requests:,} to the candidate"
+        )
+    for alarm in alarms:
         name = parse_alarm(alarm.name)
-        if alarm.in_alarm and name and speaks_of(name, alarm.since, evidence.revision, traffic_at) is None:
-            return f"alarm {alarm.name} went off at {alarm.since:%Y-%m-%d %H:%M:%S}: {alarm.reason}"
+        whole = alarm.in_alarm and name and not name.version and name.guard != STABLE_PROBES
+        if whole and rollout.shifted_at and alarm.since >= rollout.shifted_at:
+            return f"held while alarm {alarm.name} is off: {alarm.reason}"
     return None
 
 
-def speaks_of(alarm: AlarmName, since: datetime, revision: str, traffic_at: datetime) -> str | None:
-    """Say why an alarm that went off at `since` says nothing of a candidate; None if it does.
+def _better(rollout: Rollout, tally: Tally) -> bool:
+    test = error_test(rollout.guards)
+    return enough(test.log_e_below(state_of(tally, ERRORS, test), 1.0), rollout.guards.alpha)
 
-    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only if it went
-    off when all that it looks back at had the candidate in it: an alarm that was off before must not block the fix, and
-    the failures of the candidate before must not take back this one. Stable's own probes never speak of a candidate.
+
+def _proved(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> bool:
+    """Whether the candidate was shown to be no worse than stable and within its service level.
+
+    Without a single failure the odds ratio has no lower bound to be measured by, and the service level is enough. Where
+    stable is beyond the level itself, being better than stable takes its place. Requests that were replayed to both
+    revisions count for the level like live ones.
     """
+    guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
+    test = error_test(guards)
+    no_worse = enough(test.log_e_below(state_of(tally, ERRORS, test), guards.margin), guards.alpha)
+    within = enough(Share(guards.error_rate).log_e_within(ours.failures, ours.requests), guards.alpha)
+    if beyond(guards, tally.stable):
+        return _better(rollout, tally)
+    return within and (no_worse or not ours.failures)
+
+
+def _with_replays(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Arm:
+    if replayed is None or not rollout.policy.paired:
+        return tally.candidate
+    failed = replayed.candidate_failed_only + replayed.both_failed
+    return tally.candidate + Arm(requests=replayed.pairs, failures=failed)
+
+
+def _say_proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> str:
+    guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
+    test, needed = error_test(guards), 1 / guards.alpha
+    state = state_of(tally, ERRORS, test)
+    within = Share(guards.error_rate).log_e_within(ours.failures, ours.requests)
+    said = f"within {guards.error_rate:.4g} E = {say_e(within)}"
+    if ours.failures:
+        said += f", odds ratio below {guards.margin:.4g} E = {say_e(test.log_e_below(state, guards.margin))}"
+    return f"{said}, needs {needed:.4g}"
+
+
+def _passed(rollout: Rollout, tally: Tally, replayed: Replayed | None, held: timedelta) -> str:
+    step = rollout.current_step
+    if step.kind == "shadow" and replayed is not None:
+        return f"shadowed for {span(held)}: {replayed.summary()}"
+    seen = tally.of_step(rollout.step)[0].requests
+    proved = f", and shown to be no worse ({_say_proof(rollout, tally, replayed)})" if step.proof else ""
+    return f"held {span(held)} at {rollout.weight:.4g} with {seen:,} requests and no objection{proved}"
+
+
+def _other_weight(rollout: Rollout, tally: Tally) -> float | None:
+    """What the budget makes of an undecided step's weight; None if it may stay as it is."""
+    policy, step = rollout.policy, rollout.current_step
+    if policy.budget is None or step.kind != "canary":
+        return None
+    wanted = safe_weight(
+        rollout,
+        tally,
+        weight=rollout.weight,
+        floor=min(rollout.weight, step.weight),
+        ceiling=max(policy.ceiling, rollout.weight),
+    )
+    return wanted if wanted != rollout.weight else None
+
+
+def safe_weight(
+    rollout: Rollout, tally: Tally | None, *, ceiling: float, weight: float = LEAST, floor: float = LEAST
+) -> float:
+    """Return the share of traffic, up to `ceiling`, that the budget of the rollout allows next; all of it without one.
+
+    `weight` is the share that the candidate has now, and `floor` what it is never lowered under.
+    """
+    policy, test = rollout.policy, error_test(rollout.guards)
+    if policy.budget is None:
+        return ceiling
+    seen = tally or Tally(until=rollout.started_at)
+    usual = (rollout.measures or Measures()).requests_a_minute
+    return next_weight(
+        weight=weight,
+        floor=floor,
+        ceiling=ceiling,
+        spent=seen.excess,
+        candidate=seen.candidate,
+        stable=seen.stable,
+        odds_upper=test.interval(state_of(seen, ERRORS, test), rollout.guards.alpha)[1],
+        requests_a_minute=_traffic(seen.recent) or usual,
+        blind_minutes=policy.settle_s / 60 + 1,
+        budget=policy.budget,
+    )
+
+
+def _traffic(recent: tuple[Minute, ...]) -> float:
+    return sum(m.stable.requests + m.candidate.requests for m in recent) / len(recent) if recent else 0.0
+
+
+def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout) -> str | None:
+    """Say why an alarm that went off at `since` is no objection to the candidate of a rollout; None if it is one.
+
+    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only while that
+    has all the traffic, and if all that it looks back at had the candidate in it; before, only a comparison can tell
+    whose failures they are. Stable's own probes never speak of a candidate.
+    """
+    revision = rollout.revision.lambda_version if rollout.revision else ""
     if alarm.guard == STABLE_PROBES:
         return "the probes of the stable revision say nothing of the candidate"
     if alarm.version:
         return None if alarm.version == revision else f"it is of revision {alarm.version}, the candidate is {revision}"
-    if since < traffic_at + ALARM_MEMORY:
-        return "it looks back at minutes from before the candidate had traffic"
-    return None
+    moved = rollout.shifts[-1].at if rollout.shifts else rollout.started_at
+    if since < moved + ALARM_MEMORY:
+        return "it looks back at minutes from before the candidate had this traffic"
+    if alarm.guard == CANDIDATE_PROBES or rollout.weight == 1:
+        return None
+    return "it is of both revisions; the judge compares them"
 
 
-def error_guard(policy: GuardPolicy, evidence: Evidence, _traffic_at: datetime) -> str | None:
-    """Object when more than the permitted share of the candidate's requests failed, and at least `min_errors` did."""
-    counts = evidence.candidate
-    if counts.failures >= policy.min_errors and counts.rate > policy.error_rate:
-        return (
-            f"{counts.failures:,} of {counts.requests:,} candidate requests failed ({counts.rate:.1%}, "
-            f"limit {policy.error_rate:.1%}) against {evidence.stable.failures:,} of "
-            f"{evidence.stable.requests:,} on stable"
-        )
-    return None
-
-
-GUARDS: tuple[Guard, ...] = (alarm_guard, error_guard)
-
-
-def _span(span: timedelta) -> str:
+def span(length: timedelta) -> str:
     """Say a time span in its largest fitting unit."""
-    seconds = span.total_seconds()
+    seconds = length.total_seconds()
     for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
         if seconds >= size:
             return f"{seconds / size:.4g} {unit}"
     return f"{seconds:.0f} seconds"
+
+
+def _minute(rollout: Rollout, tally: Tally) -> str:
+    if rollout.shifted_at is None or tally.until <= rollout.shifted_at:
+        return ""
+    return f"; seen at minute {(tally.until - rollout.shifted_at).total_seconds() / 60:.0f}"

@@ -24,6 +24,9 @@ SEVERITY = {
     "AliasCorrected": "warning",
     "CodePassedOver": "warning",
     "EndpointForgotten": "warning",
+    "EmergencyRolledBack": "critical",
+    "GateOpened": "warning",
+    "Paused": "warning",
 }
 
 

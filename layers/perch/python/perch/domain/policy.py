@@ -48,8 +48,8 @@ class RolloutPolicy:
 
     `settle_s` is how old a minute of metrics must be before it counts (CloudWatch publishes late, up to 3 minutes);
     `deadline_s` how long one step may wait for its evidence, and `at_deadline` what then happens (`roll back`, or
-    `hold` until a person decides). `when_busy` says what a new candidate does to a rollout under way: it waits (`queue`)
-    or takes its place (`supersede`).
+    `hold` until a person decides). `when_busy` says what a new candidate does to a rollout under way: it waits
+    (`queue`) or takes its place (`supersede`).
 
     `agreement` is the share of a shadow's compared answers that must agree, numbers within `tolerance`. `paired` is how
     many requests may be replayed to both revisions where live traffic is thin; 0 is none. `budget` caps the failed
@@ -76,34 +76,36 @@ class RolloutPolicy:
 class GuardPolicy:
     """What is watched.
 
-    The sequential guards share `alpha`, the chance that a candidate as good as stable is ever taken back by them: they
-    compare errors, latency, the user's own metrics and (with `shift_odds`) the distribution of predictions with stable's
-    at every look. `margin` is the odds ratio of failures that "not worse" rules out; `latency_odds` how much the odds of
-    being slower than stable's usual p50, p95 and p99 may grow; `shift_odds` by how much the odds of any class or range
-    of predictions may change.
+    The sequential guards share `alpha`, the chance that a candidate which is as good as stable and within its service
+    level is ever taken back by them. `error_rate` is that service level, the largest failed share; `margin` the odds
+    ratio of failures that "not worse" rules out; `latency_odds` how much the odds of being slower than stable's usual
+    p50, p95 and p99 may grow; `shift_odds` by how much the odds of any class or range of predictions may change (None:
+    not watched); `custom` are counts of the user's own, compared like failures.
 
-    The others are thresholds: `error_rate` is the largest failed share (the service level that a promotion must show),
-    `error_increase` how many times stable's share it may be, `latency_p95_times` and `latency_p99_times` how many times
-    stable's usual latency, `latency_p99_ms` a limit in milliseconds. They speak after `min_errors` failures and
-    `min_requests` requests. None is not watched. `check_s` is how much time lies between two looks. Guards named in
-    `dry_run` report, and stop nothing.
+    The others are thresholds, without any such promise, and None where not wanted: `error_threshold` on the failed
+    share, `error_increase` on how many times stable's share it is, `latency_p95_times` and `latency_p99_times` on how
+    many times stable's usual latency, `latency_p99_ms` in milliseconds. They speak after `min_errors` failures (or slow
+    answers) and `min_requests` requests.
+
+    `check_s` is how much time lies between two looks at least. Guards named in `dry_run` report, and stop nothing.
     """
 
     error_rate: float = 0.05
-    min_errors: int = 3
-    error_increase: float | None = None
-    latency_p95_times: float | None = None
-    latency_p99_times: float | None = None
-    latency_p99_ms: float | None = None
-    min_requests: int = 1
-    probe_failures: int = 1
     alpha: float = 0.05
     margin: float = 2.0
     latency_odds: float = 2.0
     shift_odds: float | None = 4.0
     custom: tuple[CustomMetric, ...] = ()
-    dry_run: tuple[str, ...] = ()
+    error_threshold: float | None = None
+    error_increase: float | None = None
+    latency_p95_times: float | None = None
+    latency_p99_times: float | None = None
+    latency_p99_ms: float | None = None
+    min_errors: int = 5
+    min_requests: int = 1
+    probe_failures: int = 1
     check_s: int = 0
+    dry_run: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,71 @@
+"""Begin: which registered version or deployed code is to be rolled out next, and when its turn comes."""
+
+from __future__ import annotations
+
+from perch.app.turn import Turn, View
+from perch.domain import moves
+from perch.domain.rollout import Candidate, Change, Endpoint, Revision
+
+
+def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
+    """Queue the next registered version, or say why not.
+
+    An endpoint that is new, or that was given another model, begins with that model's newest version.
+    """
+    after = state.considered if state.model == turn.policy.model else last_number - 1
+    found = turn.world.registry.versions_after(turn.policy.model, after, limit=1)
+    if not found:
+        return None
+    version = found[0]
+    candidate = Candidate(pointer=version.pointer, number=version.number, cause="upload", actor=version.created_by)
+    if version.runtime != turn.policy.runtime:
+        reason = (
+            f"{candidate.label} is {version.pointer.format} for the {version.runtime} runtime; "
+            f"endpoint {turn.policy.name} runs {turn.policy.runtime}"
+        )
+        return moves.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
+    if turn.policy.approval == "manual":
+        reason = (
+            f"{candidate.label} waits for approval; "
+            f"`perch rollouts start {turn.policy.name} {version.version}` starts its rollout"
+        )
+        return moves.pass_over(state, candidate, reason, now=turn.now, kind="ApprovalAwaited")
+    return moves.enqueue(state, candidate, now=turn.now)
+
+
+def begin(turn: Turn, seen: View) -> Change | str | None:
+    """Start the rollout of whoever is next; code that was deployed becomes a candidate of its own.
+
+    While the endpoint is paused only a return to an earlier revision begins.
+    """
+    state = seen.endpoint
+    if state.paused and not (state.queue and state.queue[0].cause == "rollback"):
+        return f"paused: {state.paused}" if state.queue else None
+    if state.queue:
+        serving = Revision(lambda_version=seen.alias.routing.version)
+        return moves.start(state, turn.policy, serving, now=turn.now)
+    if _code_changed(seen) and state.stable and state.stable.pointer:
+        candidate = Candidate(
+            pointer=state.stable.pointer,
+            number=state.stable.number,
+            cause="code",
+            actor="deployment",
+            fingerprint=seen.latest.fingerprint,
+        )
+        return moves.enqueue(state, candidate, now=turn.now)
+    fingerprint = seen.latest.fingerprint
+    known = (state.stable.fingerprint if state.stable else "", state.passed_over)
+    if state.stable and fingerprint in state.failed and fingerprint not in known:
+        return moves.pass_over_code(state, fingerprint, now=turn.now)
+    return None
+
+
+def _code_changed(seen: View) -> bool:
+    stable, latest = seen.endpoint.stable, seen.latest
+    return (
+        stable is not None
+        and stable.pointer is not None
+        and latest.ready
+        and latest.fingerprint != stable.fingerprint
+        and latest.fingerprint not in seen.endpoint.failed
+    )

@@ -1,0 +1,76 @@
+"""Commands: what a person, or a hook, says to a rollout: pause, resume, promote, and the answer to a gate.
+
+Each is one move, stored under the condition that the state is still what it was said of; the next tick does what
+follows. Who said it, and why, stands in the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from perch.app.announce import announce_news
+from perch.app.world import World
+from perch.domain import moves
+from perch.domain.errors import Conflict, NotReady, Refused
+from perch.domain.rollout import Change, Endpoint, Phase
+
+_ATTEMPTS = 8
+
+
+def pause(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> str:
+    """Let no rollout of an endpoint begin, and none take a step. Raises Refused if it is paused already."""
+    return _say(world, endpoint, lambda state: moves.pause(state, reason, actor=actor, now=now))
+
+
+def resume(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> str:
+    """Take the pause away. Raises Refused if there is none."""
+    return _say(world, endpoint, lambda state: moves.resume(state, reason, actor=actor, now=now))
+
+
+def promote(world: World, endpoint: str, *, full: bool, reason: str, actor: str, now: datetime) -> str:
+    """Answer the open gate of the step under way with yes; without one, take the next step now.
+
+    With `full`, take all of them at once: the candidate gets everything without waiting for evidence.
+
+    Raises:
+        Refused: no rollout has traffic.
+    """
+
+    def move(state: Endpoint) -> Change:
+        rollout = state.rollout
+        if rollout is None or rollout.phase is not Phase.SHIFTING:
+            where = f"it is {rollout.phase.value}" if rollout else "none is under way"
+            raise Refused(f"no rollout of {endpoint} is in a step that could be passed: {where}")
+        if rollout.gate == rollout.step > rollout.answered and not full:
+            return moves.answer_gate(state, rollout.id, rollout.step, passed=True, reason=reason, actor=actor, now=now)
+        said = f"by {actor}, without waiting for evidence: {reason}"
+        return moves.enter_step(state, said, actor=actor, now=now, skip=full)
+
+    return _say(world, endpoint, move)
+
+
+def answer(
+    world: World, endpoint: str, rollout: str, step: int, *, passed: bool, reason: str, actor: str, now: datetime
+) -> str:
+    """Answer the gate of a step (counted from 0). A no takes the traffic back. Raises Refused if it is not open."""
+
+    def move(state: Endpoint) -> Change:
+        return moves.answer_gate(state, rollout, step, passed=passed, reason=reason, actor=actor, now=now)
+
+    return _say(world, endpoint, move)
+
+
+def _say(world: World, endpoint: str, move: Callable[[Endpoint], Change]) -> str:
+    world.settings.endpoint(endpoint)
+    for _ in range(_ATTEMPTS):
+        state = world.registry.endpoint(endpoint)
+        with suppress(Conflict):
+            change = move(state)
+            world.registry.commit(change)
+            with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
+                _, _, announced = world.registry.endpoint_and_model(endpoint, state.model)
+                announce_news(world, endpoint, announced=announced)
+            return change.entry.reason
+    raise NotReady(f"endpoint {endpoint} keeps changing; try again")

@@ -1,0 +1,47 @@
+"""The baseline: what is usual for stable, read once before a candidate is measured by it, and frozen (`Measures`).
+
+What counts as slow, and which predictions belong together, must be fixed before the minutes that are judged by it;
+otherwise the candidate would have a say in it, and the tests would promise nothing.
+"""
+
+from __future__ import annotations
+
+from perch.domain.evidence import Habits, Measures
+from perch.domain.policy import GuardPolicy
+
+ENOUGH = 100  # requests; fewer have no 99th percentile to speak of
+
+
+def usual(habits: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
+    """Say what to count, from what stable did in the `minutes` before; if too little, only what is configured."""
+    known = habits.p50_ms is not None and habits.p95_ms is not None and habits.p99_ms is not None
+    enough = known and habits.requests >= ENOUGH
+    limits: list[float] = []
+    if enough:
+        assert habits.p50_ms and habits.p95_ms and habits.p99_ms  # noqa: S101, PT018 - `known`
+        limits = [habits.p50_ms, habits.p95_ms, habits.p99_ms]
+        if guards.latency_p95_times is not None:
+            limits.append(guards.latency_p95_times * habits.p95_ms)
+        if guards.latency_p99_times is not None:
+            limits.append(guards.latency_p99_times * habits.p99_ms)
+    if guards.latency_p99_ms is not None:
+        limits.append(guards.latency_p99_ms)
+    edges = sorted(set(habits.quantiles)) if enough and guards.shift_odds is not None else []
+    return Measures(
+        limits_ms=tuple(limits),
+        usual=enough,
+        edges=tuple(edges),
+        custom=guards.custom,
+        requests_a_minute=habits.requests / minutes if minutes else 0.0,
+    )
+
+
+def say_measures(measures: Measures) -> str:
+    """Say a baseline in a sentence."""
+    if not measures.usual:
+        return "stable has had too little traffic to know what is usual for it; errors are compared all the same"
+    p50, p95, p99 = measures.limits_ms[:3]
+    said = f"stable's usual latency is p50 {p50:.4g}, p95 {p95:.4g}, p99 {p99:.4g} ms"
+    if measures.edges:
+        said += f"; predictions are counted in {len(measures.edges) + 1} bins"
+    return f"{said}, at {measures.requests_a_minute:,.4g} requests a minute"

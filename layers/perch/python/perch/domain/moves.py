@@ -1,0 +1,420 @@
+"""Moves: every legal change of an endpoint's state, as pure functions from one state to the next.
+
+Each returns a `Change`: the state before, the state after, and the ledger entry that tells of it. What is not legal is
+refused (`Refused`), whoever asks. Nothing here knows of AWS or of the time that it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from perch.domain.codec import dump
+from perch.domain.errors import Refused
+from perch.domain.evidence import Measures
+from perch.domain.ledger import Entry
+from perch.domain.policy import EndpointPolicy, Step
+from perch.domain.rollout import (
+    LEGAL,
+    Candidate,
+    Change,
+    Endpoint,
+    Phase,
+    Retired,
+    Revision,
+    Rollout,
+    Routing,
+    Shift,
+    desired_routing,
+)
+
+QUEUE_LIMIT = 8
+
+
+# -- moves before a rollout ---------------------------------------------------------------------------------------
+
+
+def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str = "") -> Change:
+    """Put a candidate at the end of the queue and say what it waits for, and `why` a person asked for it."""
+    waiting_for = (
+        f"waits for rollout {endpoint.rollout.id} of {endpoint.rollout.candidate.label}"
+        if endpoint.rollout
+        else f"waits for {len(endpoint.queue)} others"
+        if endpoint.queue
+        else "is next"
+    )
+    queue, dropped = (*endpoint.queue, candidate), ""
+    if len(queue) > QUEUE_LIMIT:
+        dropped = f"; {queue[0].label} makes room, since no more than {QUEUE_LIMIT} may wait"
+        queue = queue[1:]
+    after = replace(_looked_at(endpoint, candidate), queue=queue)
+    reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "") + dropped
+    return _change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
+
+
+def pass_over(endpoint: Endpoint, candidate: Candidate, reason: str, *, now: datetime, kind: str) -> Change:
+    """Record that a registered version gets no rollout now (`kind`: RolloutRefused or ApprovalAwaited)."""
+    return _change(endpoint, _looked_at(endpoint, candidate), kind, reason, candidate.actor, now, candidate=candidate)
+
+
+def _looked_at(endpoint: Endpoint, candidate: Candidate) -> Endpoint:
+    """Note an upload as looked at; numbers of another model than before begin anew."""
+    if candidate.cause != "upload":
+        return endpoint
+    model = candidate.pointer.model
+    before = endpoint.considered if endpoint.model == model else 0
+    return replace(endpoint, model=model, considered=max(before, candidate.number))
+
+
+def pass_over_code(endpoint: Endpoint, fingerprint: str, *, now: datetime) -> Change:
+    """Say once that what is deployed is not rolled out, because it did not pass before."""
+    reason = (
+        "the code that is deployed did not pass before, so it is not rolled out again; deploy other code, "
+        "or insist with `perch rollouts start`"
+    )
+    after = replace(endpoint, passed_over=fingerprint)
+    return _change(endpoint, after, "CodePassedOver", reason, "perch", now)
+
+
+def forget(endpoint: Endpoint, *, now: datetime) -> Change:
+    """The function was replaced: the revisions that are remembered no longer exist, so begin as with a new endpoint."""
+    gone = endpoint.stable.label if endpoint.stable else "the stable revision"
+    reason = f"{gone} no longer exists: the function was replaced; the newest version starts afresh"
+    rollout = replace(endpoint.rollout, phase=Phase.REFUSED, reason=reason, phase_at=now) if endpoint.rollout else None
+    after = Endpoint(name=endpoint.name, queue=endpoint.queue, seq=endpoint.seq, last_hash=endpoint.last_hash)
+    return _change(endpoint, after, "EndpointForgotten", reason, "perch", now, rollout=rollout)
+
+
+def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now: datetime) -> Change:
+    """Begin the rollout of the first in the queue; `serving` is the revision that the alias points to now.
+
+    The first version of an endpoint, and a return to an earlier revision, go direct: there is nothing to compare with.
+    So does a candidate that says so.
+
+    Raises:
+        Refused: a rollout is under way already, nothing waits, or the endpoint is paused.
+    """
+    if endpoint.rollout or not endpoint.queue:
+        raise Refused("a rollout is under way already" if endpoint.rollout else "nothing waits to be rolled out")
+    candidate = endpoint.queue[0]
+    if endpoint.paused and candidate.cause != "rollback":
+        raise Refused(f"endpoint {endpoint.name} is paused: {endpoint.paused}")
+    direct = endpoint.stable is None or candidate.cause == "rollback" or candidate.direct
+    direct = direct or not policy.rollout.steps
+    rollout = Rollout(
+        id=f"{endpoint.name}-{endpoint.seq + 1:06d}",
+        endpoint=endpoint.name,
+        candidate=candidate,
+        stable=endpoint.stable or serving,
+        policy=replace(policy.rollout, strategy="direct", steps=()) if direct else policy.rollout,
+        guards=policy.guards,
+        phase=Phase.PREPARING,
+        phase_at=now,
+        started_at=now,
+        reason=f"{candidate.cause} by {candidate.actor}",
+    )
+    after = replace(endpoint, rollout=rollout, queue=endpoint.queue[1:])
+    how = "direct" if direct else f"{rollout.policy.strategy} in {len(rollout.policy.steps)} steps"
+    return _change(
+        endpoint, after, "RolloutStarted", f"{candidate.label}: {how}, {rollout.reason}", candidate.actor, now
+    )
+
+
+def pause(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
+    """Let no rollout begin and none take a step. Raises Refused if it is paused already."""
+    if endpoint.paused:
+        raise Refused(f"endpoint {endpoint.name} is paused already: {endpoint.paused}")
+    if not reason:
+        raise Refused("say why it is paused")
+    return _change(endpoint, replace(endpoint, paused=f"{reason} (by {actor})"), "Paused", reason, actor, now)
+
+
+def resume(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
+    """Take the pause away. Raises Refused if there is none."""
+    if not endpoint.paused:
+        raise Refused(f"endpoint {endpoint.name} is not paused")
+    said = f"no longer paused for {endpoint.paused!r}" + (f": {reason}" if reason else "")
+    return _change(endpoint, replace(endpoint, paused=""), "Resumed", said, actor, now)
+
+
+def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
+    """Swap stable and what was stable before, at once, and pause; whatever waits goes on waiting.
+
+    Raises:
+        Refused: a rollout is under way (that one is rolled back instead), or there is no earlier revision.
+    """
+    back = endpoint.previous
+    if endpoint.rollout or back is None or endpoint.stable is None:
+        raise Refused("a rollout is under way" if endpoint.rollout else "there is no earlier revision to go back to")
+    after = replace(
+        endpoint,
+        stable=back,
+        retired=_retired(endpoint, now),
+        failed=_failed(endpoint, endpoint.stable.fingerprint, unless=back.fingerprint),
+        paused=f"{reason} (emergency, by {actor})",
+    )
+    said = f"{endpoint.stable.label} left for {back.label} at once, and paused: {reason}"
+    return _change(endpoint, after, "EmergencyRolledBack", said, actor, now)
+
+
+# -- moves of a rollout -------------------------------------------------------------------------------------------
+
+
+def published(endpoint: Endpoint, revision: Revision, *, now: datetime) -> Change:
+    """The candidate revision exists; it is to be probed."""
+    return _advance(
+        endpoint,
+        Phase.PROBING,
+        f"published revision {revision.lambda_version}",
+        now,
+        kind="RevisionPublished",
+        revision=revision,
+    )
+
+
+def probes_passed(endpoint: Endpoint, probed: int, reason: str, *, now: datetime) -> Change:
+    """Some probes passed and time was up; the next tick sends the others."""
+    rollout = replace(_running(endpoint), probed=probed, reason=reason)
+    return _change(endpoint, replace(endpoint, rollout=rollout), "ProbesPassed", reason, "perch", now)
+
+
+def measured(endpoint: Endpoint, measures: Measures, reason: str, *, now: datetime, inputs: Any = None) -> Change:
+    """Freeze what counts as slow and which predictions belong together, before anything is counted by it."""
+    after = replace(endpoint, rollout=replace(_running(endpoint), measures=measures))
+    return _change(endpoint, after, "BaselineFrozen", reason, "perch", now, inputs=inputs)
+
+
+def enter_step(
+    endpoint: Endpoint,
+    reason: str,
+    *,
+    now: datetime,
+    actor: str = "perch",
+    inputs: Any = None,
+    weight: float | None = None,
+    skip: bool = False,
+) -> Change:
+    """Take the next step; after the last one (or with `skip` at once), decide to promote.
+
+    `weight` is given where the budget allows less than the step's own.
+    """
+    rollout = _running(endpoint)
+    step = len(rollout.policy.steps) if skip else rollout.step + 1
+    if step >= len(rollout.policy.steps):
+        return _advance(endpoint, Phase.PROMOTING, reason, now, kind="PromotionDecided", actor=actor, inputs=inputs)
+    taken = rollout.policy.steps[step]
+    share = taken.weight if weight is None else min(weight, taken.weight)
+    return _advance(
+        endpoint,
+        Phase.SHIFTING,
+        f"step {step + 1} of {len(rollout.policy.steps)}, {say_step(taken, share)}: {reason}",
+        now,
+        kind="StepEntered",
+        actor=actor,
+        inputs=inputs,
+        step=step,
+        shifts=_shifted(rollout, Shift(at=now, step=step, weight=share)),
+        shifted_at=rollout.shifted_at or (now if share else None),
+    )
+
+
+def change_weight(endpoint: Endpoint, weight: float, reason: str, *, now: datetime, inputs: Any = None) -> Change:
+    """Give an undecided step more traffic, so that it is decided sooner; or less, where the budget is nearly spent."""
+    rollout = _running(endpoint)
+    if rollout.phase is not Phase.SHIFTING or not 0 < weight < 1:
+        raise Refused(f"the weight of {rollout.id} cannot become {weight:.2%}")
+    shifts = _shifted(rollout, Shift(at=now, step=rollout.step, weight=weight))
+    said = f"from {rollout.weight:.2%} to {weight:.2%}: {reason}"
+    after = replace(endpoint, rollout=replace(rollout, shifts=shifts))
+    return _change(endpoint, after, "WeightChanged", said, "perch", now, inputs=inputs)
+
+
+def open_gate(endpoint: Endpoint, reason: str, *, now: datetime, inputs: Any = None) -> Change:
+    """Say that a step has all its evidence and waits for its gate; whoever listens may answer."""
+    rollout = _running(endpoint)
+    after = replace(endpoint, rollout=replace(rollout, gate=rollout.step))
+    return _change(endpoint, after, "GateOpened", reason, "perch", now, inputs=inputs)
+
+
+def answer_gate(
+    endpoint: Endpoint, rollout_id: str, step: int, *, passed: bool, reason: str, actor: str, now: datetime
+) -> Change:
+    """Take the answer to an open gate; a no takes the traffic back.
+
+    Raises:
+        Refused: that gate is not open, or was answered already.
+    """
+    rollout = endpoint.rollout
+    if rollout is None or rollout.id != rollout_id or rollout.phase is not Phase.SHIFTING:
+        raise Refused(f"rollout {rollout_id} is not under way on {endpoint.name}")
+    if rollout.gate != step or rollout.step != step or rollout.answered >= step:
+        raise Refused(f"the gate of step {step + 1} of {rollout_id} is not open")
+    if not passed:
+        return decide_roll_back(endpoint, f"the gate of step {step + 1} said no: {reason}", actor=actor, now=now)
+    after = replace(endpoint, rollout=replace(rollout, answered=step))
+    return _change(endpoint, after, "GatePassed", f"step {step + 1}: {reason}", actor, now)
+
+
+def promoted(endpoint: Endpoint, *, now: datetime) -> Change:
+    """The alias holds at 100 % on the candidate: it is the stable revision now."""
+    rollout = _running(endpoint)
+    return _finish(
+        endpoint,
+        Phase.PROMOTED,
+        rollout.reason,
+        now,
+        kind="RolloutPromoted",
+        stable=rollout.revision,
+        retired=_retired(endpoint, now),
+    )
+
+
+def decide_roll_back(
+    endpoint: Endpoint, reason: str, *, actor: str, now: datetime, kind: str = "RollbackDecided", inputs: Any = None
+) -> Change:
+    """Decide to go back; from here on nothing else may happen to this rollout (law 4)."""
+    return _advance(endpoint, Phase.ROLLING_BACK, reason, now, kind=kind, actor=actor, inputs=inputs)
+
+
+def rolled_back(endpoint: Endpoint, *, now: datetime) -> Change:
+    """The alias holds at 100 % on the stable revision again."""
+    return _finish(endpoint, Phase.ROLLED_BACK, _running(endpoint).reason, now, kind="RolloutRolledBack")
+
+
+def refuse(endpoint: Endpoint, reason: str, *, now: datetime, actor: str = "perch") -> Change:
+    """End a rollout whose candidate never saw a user."""
+    return _finish(endpoint, Phase.REFUSED, reason, now, kind="RolloutRefused", actor=actor)
+
+
+def corrected(endpoint: Endpoint, found: Routing, wanted: Routing, *, now: datetime) -> Change:
+    """Record that the alias was not what it should be, because somebody else or a delay had a hand in it, and is now.
+
+    Of a rollout that has traffic, this minute is one in which the traffic was moved.
+    """
+    reason = f"the alias pointed to {found}, which is not Perch's doing; it was put back to {wanted}"
+    rollout = endpoint.rollout
+    if rollout and rollout.phase is Phase.SHIFTING:
+        before = replace(rollout, shifts=rollout.shifts[:-1])
+        if found == desired_routing(replace(endpoint, rollout=before if before.shifts else None)):
+            reason = f"the alias still pointed to {found}; it points to {wanted} now"
+        shifts = _shifted(rollout, Shift(at=now, step=rollout.step, weight=rollout.weight))
+        endpoint_after = replace(endpoint, rollout=replace(rollout, shifts=shifts))
+    else:
+        endpoint_after = endpoint
+    return _change(endpoint, endpoint_after, "AliasCorrected", reason, "perch", now)
+
+
+def say_step(step: Step, weight: float | None = None) -> str:
+    """Say a step's kind and share of traffic: `shadow`, `5%`, `holdback, 98%`, `bake, 100%`."""
+    share = f"{100 * (step.weight if weight is None else weight):.4g}%"
+    return {"shadow": "shadow", "canary": share}.get(step.kind, f"{step.kind}, {share}")
+
+
+# -- how a move is made -------------------------------------------------------------------------------------------
+
+_FAILED_KEPT = 20
+_RETIRED_KEPT = 5
+_SHIFTS_KEPT = 64  # more than can lie within the time that metrics take to settle
+REASON_LIMIT = 1000  # an answer that is quoted may be long; items and events may not
+
+
+def _running(endpoint: Endpoint) -> Rollout:
+    if endpoint.rollout is None:
+        raise Refused(f"endpoint {endpoint.name} has no rollout under way")
+    return endpoint.rollout
+
+
+def _shifted(rollout: Rollout, shift: Shift) -> tuple[Shift, ...]:
+    return (*rollout.shifts, shift)[-_SHIFTS_KEPT:]
+
+
+def _retired(endpoint: Endpoint, now: datetime) -> tuple[Retired, ...]:
+    """What was stable before, with what is stable now."""
+    if endpoint.stable is None:
+        return endpoint.retired
+    others = tuple(r for r in endpoint.retired if r.revision != endpoint.stable)
+    return (*others, Retired(revision=endpoint.stable, at=now))[-_RETIRED_KEPT:]
+
+
+def _failed(endpoint: Endpoint, fingerprint: str, *, unless: str = "") -> tuple[str, ...]:
+    """Remember code that did not pass, newest last; not if it is the same as what is gone back to."""
+    if not fingerprint or fingerprint == unless:
+        return endpoint.failed
+    return (*(f for f in endpoint.failed if f != fingerprint), fingerprint)[-_FAILED_KEPT:]
+
+
+def _moved(endpoint: Endpoint, to: Phase, reason: str, now: datetime, **fields: Any) -> Rollout:
+    rollout = _running(endpoint)
+    reason = reason[:REASON_LIMIT]
+    if to not in LEGAL[rollout.phase]:
+        raise Refused(f"rollout {rollout.id} is {rollout.phase.value}; it cannot become {to.value}")
+    return replace(rollout, phase=to, phase_at=now, reason=reason, **fields)
+
+
+def _advance(
+    endpoint: Endpoint,
+    to: Phase,
+    reason: str,
+    now: datetime,
+    *,
+    kind: str,
+    actor: str = "perch",
+    inputs: Any = None,
+    **fields: Any,
+) -> Change:
+    rollout = _moved(endpoint, to, reason, now, **fields)
+    return _change(endpoint, replace(endpoint, rollout=rollout), kind, reason, actor, now, inputs=inputs)
+
+
+def _finish(
+    endpoint: Endpoint, to: Phase, reason: str, now: datetime, *, kind: str, actor: str = "perch", **fields: Any
+) -> Change:
+    rollout = _moved(endpoint, to, reason, now)
+    tried = rollout.revision.fingerprint if rollout.revision else rollout.candidate.fingerprint
+    # Code that failed, and code that a person went back from, is not rolled out again by itself.
+    if to is Phase.PROMOTED:
+        left = endpoint.stable.fingerprint if endpoint.stable and rollout.candidate.cause == "rollback" else ""
+        failed = _failed(endpoint, left, unless=tried)  # the same fingerprint: the code was not what was wrong
+    else:
+        failed = _failed(endpoint, tried) if rollout.candidate.cause == "code" else endpoint.failed
+    after = replace(endpoint, rollout=None, failed=failed, **fields)
+    return _change(endpoint, after, kind, reason, actor, now, rollout=rollout)
+
+
+def _change(
+    before: Endpoint,
+    after: Endpoint,
+    kind: str,
+    reason: str,
+    actor: str,
+    now: datetime,
+    *,
+    rollout: Rollout | None = None,
+    candidate: Candidate | None = None,
+    inputs: Any = None,
+) -> Change:
+    rollout = rollout or after.rollout
+    reason = reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"
+    about = candidate or (rollout.candidate if rollout else None)
+    queueing = candidate is not None
+    entry = Entry.chain(
+        before.last_hash,
+        seq=before.seq + 1,
+        endpoint=before.name,
+        kind=kind,
+        reason=reason,
+        actor=actor,
+        at=now,
+        rollout=rollout.id if rollout and not queueing else None,
+        model=about.pointer.model if about else None,
+        version=about.pointer.version if about else None,
+        revision=rollout.revision.lambda_version if rollout and rollout.revision and not queueing else None,
+        inputs=dump(inputs) if inputs is not None else None,
+    )
+    return Change(
+        before=before,
+        after=replace(after, seq=entry.seq, last_hash=entry.hash),
+        entry=entry,
+        rollout=None if queueing else rollout,
+    )
