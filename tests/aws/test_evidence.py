@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -14,8 +15,11 @@ from moto import mock_aws
 from perch.aws.evidence import RevisionMetrics
 from perch.domain.errors import NotReady
 from perch.domain.evidence import QUANTILES, Arm, CustomMetric, Habits, Measures, Minute
+from perch.local.compute.emf import measurements
 from perch.local.metrics.api import MetricsApi
 from perch.local.metrics.store import MetricStore
+from perch.predictor.handler import PROBE_STAGE, REPLAY_STAGE, make_handler
+from tests.unit.test_predictor import MODEL, environment, event, pointer
 from tests.unit.values import T0
 
 FUNCTION, STABLE, CANDIDATE = "perch-digits", "3", "4"
@@ -266,3 +270,27 @@ def test_bounds_are_written_as_the_service_takes_them(cloudwatch):
     assert asked[: len(limits)] == [
         "TC(0.0000001:)", "TC(0.3:)", "TC(12:)", "TC(1000000000000:)", "TC(0.3333333333:)",
     ]  # fmt: skip
+
+
+# -- the whole way ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_predictor_writes_is_what_is_counted_of_it(cloudwatch, capsys):
+    """Its log lines, read as CloudWatch reads them, become the counts of its arm: probes and replays in none."""
+    handler = make_handler(runtime="onnx", environ=environment(pointer(MODEL)), fetch=lambda *_: MODEL)
+    probe, replay = event({"features": [1, 0, 0]}), event({"features": [1, 0, 0]})
+    probe["requestContext"]["stage"], replay["requestContext"]["stage"] = PROBE_STAGE, REPLAY_STAGE
+    answered = [event({"features": [[n % 3, 0, 0], [0, 0, 0]]}) for n in range(9)]
+    asked = [*answered, event("{"), event({"features": [9, 0, 0]}), probe, replay]
+    at = datetime.fromtimestamp(asked[0]["requestContext"]["timeEpoch"] / 1000, UTC)
+    for one in asked:
+        handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
+    for line in capsys.readouterr().out.splitlines():
+        for m in measurements(line.encode(), at):
+            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+    [minute] = cloudwatch.metrics.minutes(
+        "table", FUNCTION, stable=STABLE, candidate=CANDIDATE, since=at, until=at + MINUTE,
+        measures=Measures(limits_ms=(0.0, 1e9), edges=(0.0, 1.0)),
+    )  # fmt: skip
+    assert minute.stable.requests == 0
+    assert minute.candidate == Arm(requests=11, failures=1, cold=1, timed=10, slower=(10, 0), bins=(3, 3, 3))
