@@ -8,7 +8,7 @@ the file is still checked. `settings` owns what the keys mean; this module only 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeVar
@@ -91,15 +91,13 @@ def text(pattern: str, means: str) -> Callable[[object], str]:
     return check
 
 
-def one_of(*choices: str, later: Sequence[str] = ()) -> Callable[[object], str]:
-    """Make a check for one of a few words; `later` names words that are planned but not available yet."""
+def one_of(*choices: str) -> Callable[[object], str]:
+    """Make a check for one of a few words."""
 
     def check(value: object) -> str:
         if isinstance(value, str) and value in choices:
             return value
         offer = ", ".join(repr(choice) for choice in choices)
-        if value in later:
-            raise WrongValueError(f"{value!r} is not available yet; use one of {offer}")
         near = get_close_matches(str(value), choices, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise WrongValueError(f"{value!r} is not one of {offer}{hint}")
@@ -115,6 +113,37 @@ def whole(least: int, most: int, unit: str = "") -> Callable[[object], int]:
             of = f" {unit}" if unit else ""
             raise WrongValueError(f"{value!r} does not fit; it must be a whole number{of} from {least} to {most}")
         return value
+
+    return check
+
+
+def number(least: float, most: float, unit: str = "") -> Callable[[object], float]:
+    """Make a check for a number in a closed range."""
+
+    def check(value: object) -> float:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not least <= value <= most:
+            of = f" {unit}" if unit else ""
+            raise WrongValueError(f"{value!r} does not fit; it must be a number{of} from {least:g} to {most:g}")
+        return float(value)
+
+    return check
+
+
+def flag(value: object) -> bool:
+    """Check for true or false."""
+    if not isinstance(value, bool):
+        raise WrongValueError(f"{value!r} does not fit; write true or false")
+    return value
+
+
+def words(*choices: str) -> Callable[[object], tuple[str, ...]]:
+    """Make a check for a list of some of a few words."""
+    one = one_of(*choices)
+
+    def check(value: object) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise WrongValueError(f"{value!r} is not a list; write it as [{choices[0]!r}]")
+        return tuple(one(item) for item in value)
 
     return check
 

@@ -14,11 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cdk.reading import Reader, WrongValueError, duration, fraction, one_of, proportion, spell, text, whole
-
-MINUTE, HOUR, DAY = 60, 3_600, 86_400
-# CloudWatch keeps the minutes of a metric for 15 days, and a step is judged on all of its minutes.
-LONGEST_STEP = 14 * DAY
+from cdk.reading import Reader, WrongValueError, duration, one_of, proportion, text, whole
+from cdk.rollout_settings import DAY, HOUR, MINUTE, Guards, Rollout, guards, rollout
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
 CONTROL_FUNCTIONS = (
@@ -52,39 +49,6 @@ class SettingsError(Exception):
         super().__init__("\n".join(f"{path}: {problem}" for problem in problems))
         self.path = path
         self.problems = problems
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One step of a rollout: its share of traffic, held for a time, until enough requests were seen."""
-
-    weight: float
-    hold_s: int
-    requests: int = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """How traffic moves to a new revision. `direct` has no steps; the move to 100 % is never a step of its own."""
-
-    strategy: str = "canary"
-    steps: tuple[Step, ...] = (
-        Step(weight=0.05, hold_s=10 * MINUTE),
-        Step(weight=0.25, hold_s=10 * MINUTE),
-        Step(weight=0.5, hold_s=10 * MINUTE),
-    )
-    settle_s: int = 2 * MINUTE
-    deadline_s: int = 7 * DAY
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guards:
-    """What is watched. `error_rate` needs `min_errors` failures to speak; `latency_p99_ms` None is not watched."""
-
-    error_rate: float = 0.05
-    min_errors: int = 3
-    latency_p99_ms: int | None = None
-    probe_failures: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,9 +173,11 @@ def _endpoint(name: str, endpoints: Reader) -> Endpoint:
         # An artifact is read into memory, and never written to disk.
         max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
         capture=reader.value("capture", proportion, Endpoint.capture),
-        rollout=_rollout(reader.inner("rollout")),
-        guards=_guards(reader.inner("guards"), timeout_s),
+        rollout=rollout(reader.inner("rollout")),
+        guards=guards(reader.inner("guards"), timeout_s),
     )
+    if any(step.weight == 0 for step in endpoint.rollout.steps) and not endpoint.capture:
+        reader.complain("capture", 'a shadow replays captured requests; say how many are captured, as capture = "10%"')
     needed = RUNTIME_MB + HELD_TIMES * endpoint.max_artifact_mb
     if len(reader.problems) == known and endpoint.memory_mb < needed:
         reader.complain(
@@ -230,88 +196,6 @@ def _endpoint_name(name: str) -> str:
     return _ENDPOINT(name)
 
 
-def _guards(reader: Reader, timeout_s: int) -> Guards:
-    guards = Guards(
-        error_rate=reader.value("error_rate", fraction, Guards.error_rate),
-        min_errors=reader.value("min_errors", whole(1, 1_000_000), Guards.min_errors),
-        latency_p99_ms=reader.value(
-            "latency_p99_ms", whole(1, timeout_s * 1_000, "of milliseconds (up to timeout_s)"), 0
-        )
-        or None,
-        probe_failures=reader.value("probe_failures", whole(1, 1_000), Guards.probe_failures),
-    )
-    reader.close()
-    return guards
-
-
-def _rollout(reader: Reader) -> Rollout:
-    default = Rollout()
-    strategies = one_of("direct", "canary", "linear", later=("blue-green", "shadow"))
-    known = len(reader.problems)
-    strategy = reader.value("strategy", strategies, default.strategy)
-    steps: tuple[Step, ...] = ()
-    if len(reader.problems) > known:
-        # The other keys belong to one strategy or another; without knowing which, nothing true can be said of them.
-        return default
-    if strategy == "canary":
-        steps = reader.value("steps", lambda value: _steps(value, reader), default.steps)
-    elif strategy == "linear":
-        steps = _linear(reader)
-    rollout = Rollout(
-        strategy=strategy,
-        steps=steps,
-        settle_s=reader.value("settle", duration(MINUTE, HOUR), default.settle_s),
-        deadline_s=reader.value("deadline", duration(HOUR, LONGEST_STEP), default.deadline_s),
-    )
-    reader.close()
-    slow = max((step.hold_s for step in steps), default=0)
-    if slow >= rollout.deadline_s:
-        held, limit = spell(slow), spell(rollout.deadline_s)
-        reader.complain("deadline", f"a step is held for {held}, but has to end within {limit}; allow it more time")
-    return rollout
-
-
-def _steps(value: object, rollout: Reader) -> tuple[Step, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
-        raise WrongValueError('write at least one step, as steps = [{weight = "5%", hold = "1 hour", requests = 50}]')
-    known = len(rollout.problems)
-    steps = tuple(
-        _step(Reader(item, f"{rollout.path('steps')}[{i}]", rollout.problems)) for i, item in enumerate(value)
-    )
-    weights = [step.weight for step in steps]
-    if len(rollout.problems) == known and weights != sorted(set(weights)):
-        listed = ", ".join(f"{weight:.4g}" for weight in weights)
-        raise WrongValueError(f"weights must grow from step to step, but they are {listed}")
-    return steps
-
-
-def _step(reader: Reader) -> Step:
-    step = Step(
-        weight=reader.required("weight", fraction, 0.5),
-        hold_s=reader.required("hold", duration(MINUTE, LONGEST_STEP), MINUTE),
-        requests=reader.value("requests", _REQUESTS, Step.requests),
-    )
-    reader.close()
-    return step
-
-
-def _linear(reader: Reader) -> tuple[Step, ...]:
-    """Expand equal steps: an increment of 25 % gives 25 %, 50 % and 75 %; the rest is the promotion."""
-    increment = reader.value("increment", _increment, 0.1)
-    hold_s = reader.value("interval", duration(MINUTE, LONGEST_STEP), 10 * MINUTE)
-    requests = reader.value("requests", _REQUESTS, Step.requests)
-    weights = (round(increment * i, 6) for i in range(1, 100))
-    return tuple(Step(weight=weight, hold_s=hold_s, requests=requests) for weight in weights if weight < 1)
-
-
-def _increment(value: object) -> float:
-    share = fraction(value)
-    if share < 0.01:
-        raise WrongValueError(f"{value!r} does not fit; the smallest increment is 1%")
-    return share
-
-
-_REQUESTS = whole(1, 1_000_000_000, "of requests")
 _RETENTION = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 
 

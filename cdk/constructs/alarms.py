@@ -19,7 +19,8 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from cdk.constructs.predictor import ALIAS
-from cdk.settings import MINUTE, Endpoint
+from cdk.rollout_settings import MINUTE
+from cdk.settings import Endpoint
 
 NOT_BREACHING, BREACHING = "notBreaching", "breaching"
 ROLES = ("stable", "candidate")

@@ -29,6 +29,7 @@ from cdk.constructs.alarms import (
 )
 from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
 from cdk.constructs.dead_letters import DeadLetters
+from cdk.constructs.execution import keys
 from cdk.constructs.layer_shelf import PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.nag import acknowledge, spelled_arn, spelled_objects, wide
 from cdk.constructs.wake import Wake, WakeProps
@@ -146,6 +147,11 @@ class DeliveryStack(Stack):
             events.EventPattern(source=["perch"], detail_type=["ModelVersionRegistered"]),
         )
         self._on(
+            "GateAnswers",
+            self.drive_rollouts,
+            events.EventPattern(source=["perch.hooks"], detail_type=["GateAnswered"]),
+        )
+        self._on(
             "AlarmsGoingOff",
             self.roll_back,
             events.EventPattern(
@@ -226,21 +232,23 @@ class DeliveryStack(Stack):
         register.allow("s3:ListBucket", on=[store.bucket_arn])
         register.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
         # It parses what anybody may upload; if that went wrong, it still could not touch an endpoint or its ledger.
-        written = _keys("MODEL#*", "REJECTED", "IDEMPOTENCY#register")
+        written = keys("MODEL#*", "REJECTED", "IDEMPOTENCY#register")
         register.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[table], where=written)
         # Idempotency takes its record back when the handler fails, so that the next try is not taken for a repetition.
-        register.allow("dynamodb:DeleteItem", on=[table], where=_keys("IDEMPOTENCY#register"))
+        register.allow("dynamodb:DeleteItem", on=[table], where=keys("IDEMPOTENCY#register"))
         register.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
 
         drive = self.drive_rollouts.execution
         drive.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
-        endpoints = _keys("ENDPOINT#*")
+        endpoints = keys("ENDPOINT#*")
         drive.allow("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", on=[table], where=endpoints)
+        drive.allow("dynamodb:PutItem", on=[table], where=keys("EXPERIMENT#*"))  # what the brake of an experiment saw
         # Only the environment of a function is changed, never its role or layers, so neither iam:PassRole nor
         # lambda:GetLayerVersion is needed.
         drive.allow(
             "lambda:GetAlias",
             "lambda:UpdateAlias",
+            "lambda:CreateAlias",  # `green`, which a revision waits behind
             "lambda:GetFunctionConfiguration",
             "lambda:UpdateFunctionConfiguration",
             "lambda:PublishVersion",
@@ -268,7 +276,7 @@ class DeliveryStack(Stack):
 
         check = self.check_health.execution
         check.allow("dynamodb:GetItem", on=[table])
-        check.allow("dynamodb:PutItem", on=[table], where=_keys("HEALTH#*"))
+        check.allow("dynamodb:PutItem", on=[table], where=keys("HEALTH#*"))
         check.allow("lambda:InvokeFunction", on=qualified)
 
         replay = self.replay_requests.execution
@@ -318,8 +326,3 @@ def _to_inspect(artifact_mb: int) -> int:
 
 # Rules of others trust what `aws.s3` or `aws.cloudwatch` say, and so do ours.
 _OWN_EVENTS = {"ForAllValues:StringEquals": {"events:source": ["perch"]}}
-
-
-def _keys(*patterns: str) -> dict[str, dict[str, list[str]]]:
-    """Return the condition that only items with such partition keys are touched, each one of a transaction alike."""
-    return {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(patterns)}}

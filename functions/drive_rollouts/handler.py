@@ -1,4 +1,7 @@
-"""Woken by the schedule and by news of a registered version: move every rollout on by what the time allows."""
+"""Woken by the schedule and by news of a registered version: move every rollout on by what the time allows.
+
+Also by whoever answers the gate of a step: that answer is taken first.
+"""
 
 import os
 from typing import Any
@@ -7,6 +10,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
+from perch.app.command import answer_event
 from perch.app.drive import drive
 from perch.app.world import world_of
 from perch.domain.codec import dump, parse_time
@@ -22,6 +26,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> list[Any]:
     """Take now from the event, advance, and log what was done."""
     now = parse_time(event["time"])
     metrics.set_timestamp(now)
+    if event.get("detail-type") == "GateAnswered":
+        logger.info("gate.answered", extra={"said": answer_event(world, event["detail"], now=now)})
     progress = drive(world, now=now, owner=context.aws_request_id)
     for endpoint in progress:
         if endpoint.done or endpoint.waiting:

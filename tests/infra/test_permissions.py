@@ -18,6 +18,7 @@ MAY = {
     "perch-digits": LOGS | {"s3:GetObject", "s3:GetObjectVersion"},
     "perch-digits-torch": LOGS | {"s3:GetObject", "s3:GetObjectVersion"},
     "perch-describe-api": LOGS,
+    "perch-record-rewards": LOGS | {f"dynamodb:{verb}" for verb in ("GetItem", "PutItem", "UpdateItem")},
     "perch-register-model": LOGS
     | DEAD_LETTERS
     | {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "events:PutEvents"}
@@ -27,7 +28,7 @@ MAY = {
     | EVERYWHERE
     | {"cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "events:PutEvents"}
     | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")}
-    | {"lambda:GetAlias", "lambda:UpdateAlias", "lambda:PublishVersion", "lambda:InvokeFunction"}
+    | {"lambda:GetAlias", "lambda:UpdateAlias", "lambda:CreateAlias", "lambda:PublishVersion", "lambda:InvokeFunction"}
     | {"lambda:GetFunctionConfiguration", "lambda:UpdateFunctionConfiguration"},
     "perch-roll-back": LOGS
     | DEAD_LETTERS
@@ -99,7 +100,8 @@ def test_replays_read_the_logs_of_predictors_only(synthesized: Synthesized) -> N
 WRITES = {"dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem"}
 MAY_WRITE = {
     "perch-register-model": {"MODEL#*", "REJECTED", "IDEMPOTENCY#register"},
-    "perch-drive-rollouts": {"ENDPOINT#*"},
+    "perch-drive-rollouts": {"ENDPOINT#*", "EXPERIMENT#*"},
+    "perch-record-rewards": {"EXPERIMENT#*"},
     "perch-roll-back": {"ENDPOINT#*"},
     "perch-replay-requests": {"ENDPOINT#*"},
     "perch-check-health": {"HEALTH#*"},
@@ -125,6 +127,13 @@ def test_a_function_speaks_in_its_own_name_only(synthesized: Synthesized, functi
     for statement in statements(synthesized, function):
         if "events:PutEvents" in listed(statement["Action"]):
             assert statement["Condition"] == {"ForAllValues:StringEquals": {"events:source": ["perch"]}}
+
+
+def test_what_answers_rewards_reads_endpoints_only(synthesized: Synthesized) -> None:
+    """Clients reach it, so it sees which experiment runs, and and no model."""
+    for statement in statements(synthesized, "perch-record-rewards"):
+        if "dynamodb:GetItem" in listed(statement["Action"]):
+            assert statement["Condition"]["ForAllValues:StringLike"] == {"dynamodb:LeadingKeys": ["ENDPOINT#*"]}
 
 
 def test_predictors_read_models_only(synthesized: Synthesized) -> None:

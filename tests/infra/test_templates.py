@@ -39,6 +39,7 @@ DEPLOYABLE = {
     "AWS::SQS::QueuePolicy",
 }
 PREDICTORS = {"perch-digits", "perch-digits-torch"}
+SYNCHRONOUS = {"perch-describe-api", "perch-record-rewards"}
 ASYNCHRONOUS = {
     "perch-register-model",
     "perch-drive-rollouts",
@@ -93,7 +94,7 @@ def test_functions_have_their_names_and_their_runtime(synthesized: Synthesized) 
     """The driver finds functions by name; all run on arm64, the zip ones on python3.13."""
     functions = synthesized.properties("AWS::Lambda::Function")
 
-    assert {f["FunctionName"] for f in functions} == PREDICTORS | ASYNCHRONOUS | {"perch-describe-api"}
+    assert {f["FunctionName"] for f in functions} == PREDICTORS | ASYNCHRONOUS | SYNCHRONOUS
     assert all(f["Architectures"] == ["arm64"] for f in functions)
     assert all(f["Runtime"] == "python3.13" for f in functions if f.get("PackageType") != "Image")
     assert synthesized.function("perch-digits-torch")["PackageType"] == "Image"
@@ -195,6 +196,7 @@ def test_the_api_has_the_routes_of_the_contract(synthesized: Synthesized) -> Non
         "GET /models/digits",
         "POST /models/digits-torch/predict",
         "GET /models/digits-torch",
+        "POST /experiments/{endpoint}/rewards",
         "GET /models",
         "$default",
     }
@@ -210,7 +212,7 @@ def test_the_api_may_call_what_its_routes_lead_to(synthesized: Synthesized) -> N
     """Every route has a permission on the alias it leads to, for that method and path."""
     aliases = synthesized.of_type("AWS::Lambda::Alias")
     granted = {
-        json.dumps(p["SourceArn"]).rsplit("/*/", 1)[1].rstrip('"]}'): p["FunctionName"]
+        json.dumps(p["SourceArn"]).split("/*/", 1)[1].rstrip('"]}'): p["FunctionName"]
         for p in synthesized.properties("AWS::Lambda::Permission")
         if p["Principal"] == "apigateway.amazonaws.com"
     }
@@ -220,9 +222,10 @@ def test_the_api_may_call_what_its_routes_lead_to(synthesized: Synthesized) -> N
         "GET/models/digits",
         "POST/models/digits-torch/predict",
         "GET/models/digits-torch",
+        "POST/experiments/*/rewards",
         "*",
     }
-    assert all(function["Ref"] in aliases for route, function in granted.items() if route != "*")
+    assert all(function["Ref"] in aliases for route, function in granted.items() if "/models/" in route)
 
 
 def test_every_rule_has_a_target_that_it_may_call_and_a_dead_letter_queue(synthesized: Synthesized) -> None:
@@ -264,7 +267,9 @@ def test_rules_wake_what_the_contract_says(synthesized: Synthesized) -> None:
     schedules = [r["ScheduleExpression"] for r in woken["perch-drive-rollouts"] if "ScheduleExpression" in r]
     patterns = [r["EventPattern"] for r in woken["perch-drive-rollouts"] if "EventPattern" in r]
     assert schedules == ["rate(1 minute)"]
-    assert patterns == [{"source": ["perch"], "detail-type": ["ModelVersionRegistered"]}]
+    assert {"source": ["perch"], "detail-type": ["ModelVersionRegistered"]} in patterns
+    assert {"source": ["perch.hooks"], "detail-type": ["GateAnswered"]} in patterns
+    assert len(patterns) == 2
     health = {r["ScheduleExpression"]: r["Targets"][0]["InputTransformer"] for r in woken["perch-check-health"]}
     assert set(health) == {"rate(5 minutes)", "rate(10 minutes)"}
     for transformer in health.values():
@@ -279,7 +284,8 @@ def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path,
     from aws_cdk import App
 
     from cdk import service
-    from cdk.settings import Step, load
+    from cdk.rollout_settings import Step
+    from cdk.settings import load
 
     declared = load(ROOT / "perch.toml")
     first, *others = declared.endpoints
@@ -378,7 +384,7 @@ def test_every_log_group_forgets(synthesized: Synthesized) -> None:
     """Each function has a log group of its own with a retention, and so have the API's access logs."""
     groups = {g["LogGroupName"]: g["RetentionInDays"] for g in synthesized.properties("AWS::Logs::LogGroup")}
 
-    assert {f"/aws/lambda/{n}" for n in PREDICTORS | ASYNCHRONOUS | {"perch-describe-api"}} < set(groups)
+    assert {f"/aws/lambda/{n}" for n in PREDICTORS | ASYNCHRONOUS | SYNCHRONOUS} < set(groups)
     assert set(groups.values()) == {30}
 
 

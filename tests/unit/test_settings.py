@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from cdk.reading import WrongValueError, duration, fraction, proportion, spell
 from cdk.settings import Settings, SettingsError, load, parse
-from perch.domain.policy import load_settings
+from perch.domain.policy import GuardPolicy, RolloutPolicy, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path("perch.toml")
@@ -73,9 +74,51 @@ def test_the_document_has_the_shape_of_the_contract() -> None:
 
     contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb capture rollout guards"
     assert list(endpoint) == contract.split()
-    assert endpoint["rollout"]["steps"] == [{"weight": 0.05, "hold_s": 3600, "requests": 100}]
-    assert set(endpoint["rollout"]) == {"strategy", "steps", "settle_s", "deadline_s"}
-    assert set(endpoint["guards"]) == {"error_rate", "min_errors", "latency_p99_ms", "probe_failures"}
+    step = {"weight": 0.05, "hold_s": 3600, "requests": 100, "proof": True, "gate": "", "watch": False}
+    assert endpoint["rollout"]["steps"] == [step]
+    for written, understood in ((endpoint["rollout"], RolloutPolicy), (endpoint["guards"], GuardPolicy)):
+        assert set(written) == {field.name for field in fields(understood)}
+
+
+def test_each_strategy_is_written_out_as_steps() -> None:
+    """Whatever a strategy is called, what is deployed is a list of shares of the traffic."""
+
+    def steps(rollout: str) -> list[tuple[float, bool, str, bool]]:
+        (endpoint,) = read(SMALL + 'capture = "10%"\n[endpoints.digits.rollout]\n' + rollout).endpoints
+        return [(step.weight, step.proof, step.gate, step.watch) for step in endpoint.rollout.steps]
+
+    assert steps('strategy = "direct"\n') == []
+    assert steps('strategy = "blue-green"\nbake = "1 hour"\n') == [(1.0, True, "", False)]
+    assert steps('strategy = "shadow"\n') == [(0.0, False, "person", False)]
+    assert steps('strategy = "linear"\nincrement = "40%"\n') == [(0.4, False, "", False), (0.8, True, "", False)]
+    everything = """
+        steps = [{weight = "5%", hold = "1 hour", gate = "nightly-tests"}, {weight = "50%", hold = "1 hour"}]
+        bake = "2 hours"
+        [endpoints.digits.rollout.shadow]
+        [endpoints.digits.rollout.holdback]
+        weight = "3%"
+    """
+    assert steps(everything) == [
+        (0.0, False, "", False),
+        (0.05, False, "nightly-tests", False),
+        (0.5, True, "", False),
+        (0.97, False, "", True),
+        (1.0, False, "", True),
+    ]
+
+
+def test_a_preset_is_a_starting_point() -> None:
+    """It gives what is not written, and what is written wins."""
+    (endpoint,) = read(SMALL + '[endpoints.digits.guards]\npreset = "conservative"\nalpha = 0.2\n').endpoints
+
+    assert (endpoint.guards.error_rate, endpoint.guards.alpha, endpoint.guards.margin) == (0.02, 0.2, 1.5)
+
+
+def test_a_guard_can_be_turned_off() -> None:
+    """Predictions of a regression that is retrained on purpose may shift as they like."""
+    (endpoint,) = read(SMALL + '[endpoints.digits.guards]\nshift_odds = "off"\n').endpoints
+
+    assert endpoint.guards.shift_odds is None
 
 
 def test_all_problems_are_reported_at_once() -> None:
@@ -106,8 +149,21 @@ def test_all_problems_are_reported_at_once() -> None:
         (SMALL + "memory_mb = 128\nmax_artifact_mb = 1\n", "endpoints.digits.memory_mb", "raise it to 303 or more"),
         (SMALL + 'model = "dígits"\n', "endpoints.digits.model", "1 to 64 letters"),
         (SMALL + 'rollout = "canary"\n', "endpoints.digits.rollout", "not a table"),
-        (SMALL + '[endpoints.digits.rollout]\nstrategy = "blue-green"\n', ".rollout.strategy", "not available yet"),
-        (SMALL + '[endpoints.digits.rollout]\nstrategy = "shadow"\n', ".rollout.strategy", "not available yet"),
+        (SMALL + '[endpoints.digits.rollout]\nstrategy = "shadow"\n', "endpoints.digits.capture", 'capture = "10%"'),
+        (
+            SMALL + '[endpoints.digits.rollout]\nat_deadline = "promote"\n',
+            ".rollout.at_deadline",
+            "'roll back', 'hold'",
+        ),
+        (SMALL + "[endpoints.digits.rollout]\nbudget = 0\n", ".rollout.budget", "from 1"),
+        (SMALL + '[endpoints.digits.guards]\npreset = "bold"\n', ".guards.preset", "'conservative', 'balanced'"),
+        (SMALL + '[endpoints.digits.guards]\ndry_run = ["eror"]\n', ".guards.dry_run", "did you mean 'errors'?"),
+        (SMALL + "[endpoints.digits.guards]\nmargin = 1\n", ".guards.margin", "from 1.05"),
+        (
+            SMALL + '[endpoints.digits.guards]\ncustom = [{name = "x", namespace = "N"}]\n',
+            "custom[0].metric",
+            "is miss",
+        ),
         (SMALL + '[endpoints.digits.rollout]\nstrategy = "canry"\n', ".rollout.strategy", "did you mean 'canary'?"),
         (SMALL + '[endpoints.digits.rollout]\nstrategy = "direct"\nsteps = []\n', ".rollout.steps", "not a known key"),
         (SMALL + "[endpoints.digits.rollout]\nsteps = []\n", ".rollout.steps", "at least one step"),

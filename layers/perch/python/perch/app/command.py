@@ -6,14 +6,16 @@ follows. Who said it, and why, stands in the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from typing import Any
 
 from perch.app.announce import announce_news
 from perch.app.world import World
 from perch.domain import moves
-from perch.domain.errors import Conflict, NotReady, Refused
+from perch.domain.errors import Conflict, NotFound, NotReady, Refused
+from perch.domain.moves import REASON_LIMIT
 from perch.domain.rollout import Change, Endpoint, Phase
 
 _ATTEMPTS = 8
@@ -60,6 +62,25 @@ def answer(
         return moves.answer_gate(state, rollout, step, passed=passed, reason=reason, actor=actor, now=now)
 
     return _say(world, endpoint, move)
+
+
+def answer_event(world: World, detail: Mapping[str, Any], *, now: datetime) -> str:
+    """Take the answer of a hook as it comes from the bus (docs/contracts.md); one that fits nothing changes nothing."""
+    try:
+        return answer(
+            world,
+            str(detail["endpoint"]),
+            str(detail["rollout"]),
+            int(detail["step"]),
+            passed=detail["passed"] is True,
+            reason=str(detail.get("reason", ""))[:REASON_LIMIT] or "no reason was given",
+            actor=f"hook {str(detail.get('actor', 'unnamed'))[:100]}",
+            now=now,
+        )
+    except (KeyError, ValueError, TypeError) as wrong:
+        return f"not an answer: {type(wrong).__name__}: {wrong}"
+    except (NotFound, Refused) as late:
+        return f"not taken: {late}"
 
 
 def _say(world: World, endpoint: str, move: Callable[[Endpoint], Change]) -> str:

@@ -234,7 +234,8 @@ def _proved(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> bool:
     within = enough(Share(guards.error_rate).log_e_within(ours.failures, ours.requests), guards.alpha)
     if beyond(guards, tally.stable):
         return _better(rollout, tally)
-    return within and (no_worse or not ours.failures)
+    alone = rollout.current_step.kind == "bake"  # all the traffic: there is nothing to compare with
+    return within and (no_worse or not ours.failures or alone)
 
 
 def _with_replays(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Arm:
