@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.judge_rules import ALPHA, COMPARISON
+from benchmarks.judge_rules import ALPHA, COMPARISON, SHARE
 from benchmarks.judge_traces import Scenario
 from perch.domain.blast_radius import BUDGET, CEILING, excess_failures, next_weight
 from perch.domain.evidence import Arm
@@ -20,7 +20,7 @@ LAG = 2
 
 
 class Outcome(NamedTuple):
-    """When it was taken back (0: never), the excess failures expected of what it was sent, and its last weight."""
+    """When it was taken back (0: never), its failures beyond those at stable's true rate, and its last weight."""
 
     look: int
     excess: float
@@ -28,17 +28,16 @@ class Outcome(NamedTuple):
 
 
 def roll_out(
-    scenario: Scenario, random: np.random.Generator, *, budget: float = BUDGET, ceiling: float = CEILING
+    scenario: Scenario, random: np.random.Generator, *, adaptive: bool = True, alpha: float = ALPHA
 ) -> Outcome:
-    """Play one rollout; a ceiling at the scenario's weight keeps the weight fixed."""
+    """Play one rollout; without `adaptive` the weight stays the scenario's."""
     weight, changed = scenario.weight, False
     state, candidate, stable = COMPARISON.start(), Arm(), Arm()
     spent = excess = 0.0
     unseen: deque[tuple[tuple[int, int, int, int], bool]] = deque()
     for look in range(1, scenario.looks + 1):
         counts = scenario.minute(random, look, weight)
-        bad, good = scenario.rates(look)
-        excess += counts[1] * (bad - good)
+        excess += counts[0] - counts[1] * scenario.rates(look)[1]
         unseen.append((counts, changed))
         changed = False
         if len(unseen) <= LAG:
@@ -49,7 +48,7 @@ def roll_out(
         spent += excess_failures(*arms)
         if not mixed:
             state = COMPARISON.update(state, Table(hits, trials, other_hits, other_trials))
-        if enough(COMPARISON.log_e_above(state, 1.0), ALPHA):
+        if enough(COMPARISON.log_e_above(state, 1.0), alpha):
             return Outcome(look, excess, weight)
         wanted = next_weight(
             weight=weight,
@@ -60,8 +59,23 @@ def roll_out(
             odds_upper=COMPARISON.interval(state, 2 * ALPHA)[1],
             requests_a_minute=scenario.per_minute,
             blind_minutes=LAG + 1,
-            ceiling=ceiling,
-            budget=budget,
+            ceiling=CEILING if adaptive else scenario.weight,
+            budget=BUDGET,
         )
         weight, changed = wanted, wanted != weight
     return Outcome(0, excess, weight)
+
+
+def fixed(scenario: Scenario, random: np.random.Generator) -> dict[str, float]:
+    """The weight stays."""
+    return roll_out(scenario, random, adaptive=False)._asdict()
+
+
+def adaptive(scenario: Scenario, random: np.random.Generator) -> dict[str, float]:
+    """The weight may grow."""
+    return roll_out(scenario, random)._asdict()
+
+
+def adaptive_sharing(scenario: Scenario, random: np.random.Generator) -> dict[str, float]:
+    """The weight may grow, and other guards hold their part of alpha."""
+    return roll_out(scenario, random, alpha=ALPHA * SHARE)._asdict()

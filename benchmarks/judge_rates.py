@@ -4,7 +4,8 @@
 
 Five tables, saved as benchmarks/results/judge_rates.json and .md: false roll-backs within an hour of one-minute looks,
 bad candidates caught, minutes to show "not worse", what an adaptive weight gains and costs, answers that shift; and the
-time that one minute takes to judge. Shares are given with Wilson's 95 % interval. Every table has fixed seeds.
+time that one minute takes to judge. Shares are given with Wilson's 95 % interval. Every table has fixed seeds. With
+`--quick` a tenth of the runs are played and nothing is saved.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.judge_adaptive import roll_out
+from benchmarks.judge_adaptive import adaptive, adaptive_sharing, fixed
 from benchmarks.judge_rules import ALPHA, COMPARISON, first_looks
 from benchmarks.judge_traces import Scenario
 from benchmarks.report import RESULTS, save
@@ -64,6 +65,11 @@ ADAPTIVE = (
     Scenario(per_minute=60, stable=0.005, candidate=0.05),
     Scenario(per_minute=6000, stable=0.001, candidate=0.003),
 )
+WEIGHTS: dict[str, Callable[..., dict[str, float]]] = {
+    "fixed": fixed,
+    "adaptive": adaptive,
+    "adaptive, 60 % of alpha": adaptive_sharing,
+}
 SHIFT = Shift(contrasts(10), margin=1.25)
 SHIFT_LOOKS = 60
 
@@ -79,16 +85,15 @@ def main() -> None:
             "caught": {str(one): _by_name(run(_looks, one, few)) for one in BAD},
             "not_worse": {str(one): _by_name(run(_proofs, one, few)) for one in (*EQUAL, TWICE)},
             "adaptive": {
-                str(one): {
-                    name: _cost(run(play, one, many)) for name, play in (("fixed", _fixed), ("adaptive", _adaptive))
-                }
-                for one in ADAPTIVE
+                str(one): {name: _cost(run(play, one, many)) for name, play in WEIGHTS.items()} for one in ADAPTIVE
             },
             "shift": {f"{odds:g}": _by_name(run(_shift, odds, few // 2))["shift"] for odds in (1.0, 1.2, 2.0, 3.0)},
         }
     shares["microseconds"] = _timed()
     text = _markdown(shares, many, few)
     print(text)
+    if "--quick" in sys.argv:
+        return
     workload = (
         f"{many} runs for false roll-backs and adaptive weight, {few} for detection and proofs, {few // 2} for shift"
     )
@@ -127,14 +132,6 @@ def _proofs(scenario: Scenario, random: np.random.Generator) -> dict[str, Any]:
             if not found[f"{margin:g}"] and enough(COMPARISON.log_e_below(state, margin), ALPHA):
                 found[f"{margin:g}"] = look
     return found
-
-
-def _adaptive(scenario: Scenario, random: np.random.Generator) -> dict[str, Any]:
-    return roll_out(scenario, random)._asdict()
-
-
-def _fixed(scenario: Scenario, random: np.random.Generator) -> dict[str, Any]:
-    return roll_out(scenario, random, ceiling=scenario.weight)._asdict()
 
 
 def _shift(odds: float, random: np.random.Generator) -> dict[str, Any]:
