@@ -49,7 +49,9 @@ def assemble(app: App, settings: Settings, *, root: Path) -> tuple[Stack, ...]:
     name = settings.name
     store = StoreStack(app, f"{name}-store")
     serving = ServingStack(
-        app, f"{name}-serving", props=ServingStackProps(root=root, settings=settings, store=store.bucket)
+        app,
+        f"{name}-serving",
+        props=ServingStackProps(root=root, settings=settings, store=store.bucket, table=store.table),
     )
     observability = ObservabilityStack(app, f"{name}-observability", settings=settings)
     delivery = DeliveryStack(

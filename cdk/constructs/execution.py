@@ -53,3 +53,8 @@ class Execution(Construct):
         """Allow actions on `*`, for those that AWS does not let be narrowed; `because` says so."""
         self.allow(*actions, on=["*"])
         acknowledge(self, wide("*"), reason=because)
+
+
+def keys(*patterns: str) -> dict[str, dict[str, list[str]]]:
+    """Return the condition that only items with such partition keys are touched, each one of a transaction alike."""
+    return {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": list(patterns)}}

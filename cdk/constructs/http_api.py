@@ -37,12 +37,16 @@ _LOGGED = {
 
 @dataclass(frozen=True, kw_only=True)
 class HttpApiProps:
-    """`predictors` maps an endpoint's name to its alias; `describe` answers everything that no predictor does."""
+    """`predictors` maps an endpoint's name to its alias; `rewards` takes what users of experiments earn.
+
+    `describe` answers everything that nobody else does.
+    """
 
     name: str
     api: Api
     log_days: int
     predictors: Mapping[str, lambda_.CfnAlias]
+    rewards: lambda_.IFunction
     describe: lambda_.IFunction
 
 
@@ -88,6 +92,11 @@ class HttpApi(Construct):
             self._route(part, "Served", f"GET {served}", target)
             self._permit(part, "PermitPredict", alias.ref, f"POST{predict}")
             self._permit(part, "PermitServed", alias.ref, f"GET{served}")
+        part = Construct(self, "Rewards")
+        target = self._integration(part, props.rewards.function_arn)
+        # One route for all endpoints: the function finds out whether an experiment runs on the one that is named.
+        self._route(part, "Record", "POST /experiments/{endpoint}/rewards", target)
+        self._permit(part, "Permit", props.rewards.function_arn, "POST/experiments/*/rewards")
         part = Construct(self, "Describe")
         target = self._integration(part, props.describe.function_arn)
         self._route(part, "Models", "GET /models", target)

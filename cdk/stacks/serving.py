@@ -1,4 +1,4 @@
-"""The serving stack: a predictor for each endpoint, and the API in front of them."""
+"""The serving stack: a predictor for each endpoint, what takes the rewards of experiments, and the API before them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aws_cdk import CfnOutput, Stack
+from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
+from cdk.constructs.execution import keys
 from cdk.constructs.http_api import HttpApi, HttpApiProps
-from cdk.constructs.layer_shelf import PREDICTOR_PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
+from cdk.constructs.layer_shelf import PACKAGE, PREDICTOR_PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.predictor import Predictor, PredictorProps
 from cdk.settings import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingStackProps:
-    """`store` is the bucket that predictors load their models from."""
+    """`store` is the bucket that predictors load their models from; `table` holds what experiments count."""
 
     root: Path
     settings: Settings
     store: s3.IBucket
+    table: dynamodb.ITable
 
 
 class ServingStack(Stack):
@@ -56,6 +59,26 @@ class ServingStack(Stack):
                 log_days=settings.log_days,
             ),
         )
+        rewards = ControlFunction(
+            self,
+            "RecordRewards",
+            props=ControlFunctionProps(
+                root=props.root,
+                name=settings.name,
+                verb="record-rewards",
+                description="Counts what users of an experiment earn, each user once",
+                layers=layers,
+                takes=(PACKAGE, "powertools"),
+                architecture=settings.architecture,
+                log_days=settings.log_days,
+                environment={"PERCH_TABLE": props.table.table_name},
+                memory_mb=512,  # its first request imports boto3, which takes CPU
+            ),
+        )
+        # It answers clients: it may read which experiment runs, and write what that counted, and nothing else.
+        rewards.execution.allow("dynamodb:GetItem", on=[props.table.table_arn], where=keys("ENDPOINT#*"))
+        written = ("dynamodb:PutItem", "dynamodb:UpdateItem")
+        rewards.execution.allow(*written, on=[props.table.table_arn], where=keys("EXPERIMENT#*"))
         api = HttpApi(
             self,
             "HttpApi",
@@ -64,6 +87,7 @@ class ServingStack(Stack):
                 api=settings.api,
                 log_days=settings.log_days,
                 predictors={name: predictor.alias for name, predictor in predictors.items()},
+                rewards=rewards.function,
                 describe=describe.function,
             ),
         )

@@ -21,19 +21,21 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
         return _answer(200, {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS]}, context)
     names = ", ".join(endpoint.name for endpoint in _ENDPOINTS) or "none is declared in perch.toml"
     sentence = (
-        f"there is no {method} {path[:200]}; GET /models, GET /models/{{endpoint}} and "
-        f"POST /models/{{endpoint}}/predict are answered, for endpoint: {names}"
+        f"there is no {method} {path[:200]}; GET /models, GET /models/{{endpoint}}, POST /models/{{endpoint}}/predict "
+        f"and POST /experiments/{{endpoint}}/rewards are answered, for endpoint: {names}"
     )
     return _answer(404, {"error": sentence, "endpoints": [endpoint.name for endpoint in _ENDPOINTS]}, context)
 
 
-def _described(endpoint: EndpointPolicy) -> dict[str, str]:
+def _described(endpoint: EndpointPolicy) -> dict[str, Any]:
     return {
         "name": endpoint.name,
         "model": endpoint.model,
         "runtime": endpoint.runtime,
+        "memory_mb": endpoint.memory_mb,
         "describe": f"/models/{endpoint.name}",
         "predict": f"/models/{endpoint.name}/predict",
+        "rewards": f"/experiments/{endpoint.name}/rewards",
     }
 
 

@@ -56,6 +56,7 @@ def start(*paths: Path, name: str) -> None:
     [
         "perch-digits",
         "perch-describe-api",
+        "perch-record-rewards",
         "perch-register-model",
         "perch-drive-rollouts",
         "perch-roll-back",

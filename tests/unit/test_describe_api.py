@@ -57,8 +57,10 @@ def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
         "name": "deep",
         "model": "digits-torch",
         "runtime": "torch",
+        "memory_mb": 1024,
         "describe": "/models/deep",
         "predict": "/models/deep/predict",
+        "rewards": "/experiments/deep/rewards",
     }
 
 

@@ -1,9 +1,11 @@
-"""Begin: which registered version or deployed code is to be rolled out next, and when its turn comes."""
+"""Begin: what is to be rolled out next, and when its turn comes: a registered version, deployed code, an experiment."""
 
 from __future__ import annotations
 
+from perch.app.experiment import conduct
 from perch.app.turn import Turn, View
 from perch.domain import moves
+from perch.domain.experiment_moves import served_split
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
 
 
@@ -39,9 +41,9 @@ def begin(turn: Turn, seen: View) -> Change | str | None:
     While the endpoint is paused only a return to an earlier revision begins.
     """
     state = seen.endpoint
-    if state.paused and not (state.queue and state.queue[0].cause == "rollback"):
-        return f"paused: {state.paused}" if state.queue else None
-    if state.queue:
+    if state.paused and not (state.turns and state.turns[0].cause == "rollback"):
+        return f"paused: {state.paused}" if state.turns else None
+    if state.turns:
         serving = Revision(lambda_version=seen.alias.routing.version)
         return moves.start(state, turn.policy, serving, now=turn.now)
     if _code_changed(seen) and state.stable and state.stable.pointer:
@@ -51,13 +53,14 @@ def begin(turn: Turn, seen: View) -> Change | str | None:
             cause="code",
             actor="deployment",
             fingerprint=seen.latest.fingerprint,
+            experiment=state.stable.experiment if served_split(state) else None,
         )
         return moves.enqueue(state, candidate, now=turn.now)
     fingerprint = seen.latest.fingerprint
     known = (state.stable.fingerprint if state.stable else "", state.passed_over)
     if state.stable and fingerprint in state.failed and fingerprint not in known:
         return moves.pass_over_code(state, fingerprint, now=turn.now)
-    return None
+    return conduct(turn.world, state, now=turn.now)
 
 
 def _code_changed(seen: View) -> bool:

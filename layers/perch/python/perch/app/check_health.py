@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from perch.app.probe import ProbeReport, probe_revision
+from perch.app.probe import ProbeReport, faces, probe_revision
 from perch.app.world import World
 from perch.domain.codec import dump
 from perch.domain.policy import EndpointPolicy
@@ -43,17 +43,17 @@ def check_health(
     for role, revision in _revisions(state):
         if revision.pointer is None:
             continue
-        model = world.registry.require_version(revision.pointer.model, revision.pointer.version)
         report = probe_revision(
             world.functions,
             world.function(policy.name),
             revision.lambda_version,
-            model,
+            faces(world.registry, revision.pointer, revision.experiment),
             endpoint=policy.name,
             now=now,
             timer=timer,
         )
-        health = Health(role=role, revision=revision.lambda_version, model_version=model.version, report=report)
+        version = revision.pointer.version
+        health = Health(role=role, revision=revision.lambda_version, model_version=version, report=report)
         world.registry.record_health(policy.name, role, at=now, document=dump(health) | {"healthy": health.healthy})
         yield health
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from perch.app.gather import freeze
-from perch.app.probe import ProbeReport, probe_revision
+from perch.app.probe import Face, ProbeReport, faces, probe_revision
 from perch.app.turn import Turn, View
 from perch.app.watch import take_step
 from perch.aws.functions import GREEN, Configuration
 from perch.domain import moves
 from perch.domain.errors import Conflict
-from perch.domain.model import ModelVersion
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
 
 
@@ -87,8 +86,8 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
     if rollout.policy.strategy == "blue-green":
         turn.world.functions.point_green(turn.function, version)
         asked = GREEN
-    pointer = rollout.candidate.pointer
-    report = _try(turn, turn.world.registry.require_version(pointer.model, pointer.version), asked, rollout.probed)
+    shown = faces(turn.world.registry, rollout.candidate.pointer, rollout.candidate.experiment)
+    report = _try(turn, shown, asked, rollout.probed)
     if report.failure:
         return moves.refuse(state, f"revision {version} did not pass its probes: {report.failure}", now=turn.now)
     said = f"{report.passed} of {report.total} probes passed, the slowest in {report.latency_ms:.0f} ms"
@@ -100,12 +99,12 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
     return take_step(turn, state, rollout, None, said, inputs=report)
 
 
-def _try(turn: Turn, model: ModelVersion, version: str, begin: int) -> ProbeReport:
+def _try(turn: Turn, shown: Sequence[Face], version: str, begin: int) -> ProbeReport:
     return probe_revision(
         turn.world.functions,
         turn.function,
         version,
-        model,
+        shown,
         endpoint=turn.policy.name,
         now=turn.now,
         timer=turn.timer,

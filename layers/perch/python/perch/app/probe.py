@@ -7,13 +7,15 @@ encoding. Its stage marks it as a probe, which a client cannot forge; the predic
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from perch.aws.functions import Functions
-from perch.domain.model import ModelVersion, Probe
+from perch.aws.registry import Registry
+from perch.domain.experiment import Split
+from perch.domain.model import ModelVersion, Pointer, Probe
 
 STAGE = "perch-probe"
 
@@ -37,11 +39,33 @@ class ProbeReport:
         return self.failure is not None or self.passed >= self.total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Face:
+    """A model that a revision shows to its users; `variant` is the name under which an experiment does."""
+
+    model: ModelVersion
+    variant: str | None = None
+
+
+def faces(registry: Registry, pointer: Pointer, experiment: str | None) -> tuple[Face, ...]:
+    """Return what a revision must be able to show: its model, or those of all variants of the experiment it carries.
+
+    Raises:
+        NotFound: one of them is not registered.
+    """
+    champion = registry.require_version(pointer.model, pointer.version)
+    if experiment is None:
+        return (Face(model=champion),)
+    split = Split.from_json(experiment)
+    found = {name: registry.require_version(p.model, p.version) for name, p in split.challengers.items()}
+    return tuple(Face(model=model, variant=name) for name, model in {split.champion: champion, **found}.items())
+
+
 def probe_revision(
     functions: Functions,
     function: str,
     lambda_version: str,
-    model: ModelVersion,
+    shown: Sequence[Face],
     *,
     endpoint: str,
     now: datetime,
@@ -49,29 +73,32 @@ def probe_revision(
     begin: int = 0,
     budget_s: float = 20.0,
 ) -> ProbeReport:
-    """Send the probes of `model` to one version of `function` until one fails or time is up.
+    """Send the probes of all models that one version of `function` shows until one fails or time is up.
 
     At least one is sent. `begin` is how many passed before, `budget_s` how many seconds of `timer` this may take.
 
     Raises:
         NotReady: Lambda is busy; that says nothing of the model.
     """
-    probes = golden(model)
+    probes = [(face, probe) for face in shown for probe in golden(face.model)]
     started = timer()
     passed, slowest = begin, 0.0
-    for number, probe in enumerate(probes[begin:], start=begin):
+    for number, (face, probe) in enumerate(probes[begin:], start=begin):
         if passed > begin and timer() - started > budget_s:
             break
         began = timer()
         status, answer = functions.ask(
             function,
             lambda_version,
-            http_event(endpoint, probe.features, stage=STAGE, request_id=f"probe-{number}", now=now),
+            http_event(
+                endpoint, probe.features, stage=STAGE, request_id=f"probe-{number}", now=now, variant=face.variant
+            ),
         )
         slowest = max(slowest, 1000 * (timer() - began))
-        if failure := disagreement(probe, model, status, answer):
+        if failure := disagreement(probe, face.model, status, answer):
+            which = f"probe {number}" + (f" of variant {face.variant}" if face.variant else "")
             return ProbeReport(
-                passed=passed, total=len(probes), failure=f"probe {number}: {failure}"[:500], latency_ms=slowest
+                passed=passed, total=len(probes), failure=f"{which}: {failure}"[:500], latency_ms=slowest
             )
         passed += 1
     return ProbeReport(passed=passed, total=len(probes), latency_ms=slowest)
@@ -125,16 +152,25 @@ def _agree(got: Any, expected: Any, tolerance: float) -> bool:
 
 
 def http_event(
-    endpoint: str, features: tuple[tuple[float, ...], ...], *, stage: str, request_id: str, now: datetime
+    endpoint: str,
+    features: tuple[tuple[float, ...], ...],
+    *,
+    stage: str,
+    request_id: str,
+    now: datetime,
+    variant: str | None = None,
 ) -> dict[str, Any]:
-    """Return a prediction request as the HTTP API sends it (payload format 2.0), marked by its stage."""
+    """Return a prediction request as the HTTP API sends it (payload format 2.0), marked by its stage.
+
+    `variant` is the one that must answer.
+    """
     path = f"/models/{endpoint}/predict"
     return {
         "version": "2.0",
         "routeKey": f"POST {path}",
         "rawPath": path,
         "rawQueryString": "",
-        "headers": {"content-type": "application/json"},
+        "headers": {"content-type": "application/json"} | ({"x-perch-variant": variant} if variant else {}),
         "requestContext": {
             "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": stage},
             "requestId": request_id,

@@ -52,7 +52,7 @@ def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: J
     if judgement.verdict is not Verdict.CONTINUE:
         reason = f"{judgement.verdict.value}: {judgement.reason}"
         return moves.decide_roll_back(state, reason, actor="judge", now=turn.now, inputs=inputs)
-    if state.queue and rollout.policy.when_busy == "supersede" and not state.paused:
+    if state.turns and rollout.policy.when_busy == "supersede" and not state.paused:
         return _supersede(turn, state, rollout)
     if judgement.gate and rollout.gate < rollout.step:
         gate = {"gate": rollout.current_step.gate, "rollout": rollout.id, "step": rollout.step}
@@ -64,7 +64,7 @@ def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: J
 
 def _supersede(turn: Turn, state: Endpoint, rollout: Rollout) -> Change:
     """Make room for the newest candidate: what has proved itself is promoted, anything else taken back."""
-    newer = state.queue[-1].label
+    newer = state.turns[-1].label
     if rollout.current_step.watch:
         return moves.enter_step(state, f"{newer} waits, and this one has proved itself", now=turn.now, skip=True)
     return moves.decide_roll_back(state, f"superseded by {newer}", actor="perch", now=turn.now)

@@ -13,10 +13,12 @@ from perch.aws.alarms import Alarms
 from perch.aws.bus import Bus
 from perch.aws.clients import Clients
 from perch.aws.evidence import RevisionMetrics
+from perch.aws.experiments import Experiments
 from perch.aws.functions import Functions
 from perch.aws.logs import Logs
 from perch.aws.registry import Registry
 from perch.aws.store import Store
+from perch.aws.variants import VariantMetrics
 from perch.domain.names import function_name
 from perch.domain.policy import Settings, load_settings
 
@@ -33,6 +35,8 @@ class World:
     alarms: Alarms
     bus: Bus
     logs: Logs
+    experiments: Experiments
+    variants: VariantMetrics
 
     def function(self, endpoint: str) -> str:
         """Return the name of an endpoint's predictor function."""
@@ -52,6 +56,8 @@ def make_world(
         alarms=Alarms(clients.cloudwatch, name=settings.name, actions=alarm_actions),
         bus=Bus(clients.events),
         logs=Logs(clients.logs),
+        experiments=Experiments(clients.dynamodb, table),
+        variants=VariantMetrics(clients.cloudwatch),
     )
 
 

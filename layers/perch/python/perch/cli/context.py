@@ -113,7 +113,10 @@ class Context:
         told = json.loads(document["body"])["endpoints"]
         return Settings(
             name=self.name,
-            endpoints=tuple(EndpointPolicy(name=e["name"], model=e["model"], runtime=e["runtime"]) for e in told),
+            endpoints=tuple(
+                EndpointPolicy(name=e["name"], model=e["model"], runtime=e["runtime"], memory_mb=e["memory_mb"])
+                for e in told
+            ),
         )
 
     @cached_property

@@ -26,6 +26,10 @@ def predict(
         str,
         typer.Argument(help='JSON such as {"features": [[1, 2]]} or just the rows, @FILE, or - for standard input.'),
     ] = "-",
+    user: Annotated[
+        str | None, typer.Option(help="Id of a user, who has a variant of his own in an experiment.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Ask this variant of an experiment, whoever the user is.")] = None,
     as_json: Json = False,
 ) -> None:
     """Send rows of features to an endpoint and print its answer."""
@@ -33,7 +37,8 @@ def predict(
     data = _body(body)
     url = f"{place.output('serving', 'ApiUrl').rstrip('/')}/models/{quote(endpoint, safe='')}/predict"
     began = monotonic()
-    status, answer = _post(place, url, data)
+    headers = {"x-perch-user": user, "x-perch-variant": variant}
+    status, answer = _post(place, url, data, {name: value for name, value in headers.items() if value})
     say(f"{status} in {1000 * (monotonic() - began):.0f} ms")
     if status != 200:
         raise Refused(_why(status, answer))
@@ -58,12 +63,12 @@ def _body(text: str) -> bytes:
     return json.dumps({"features": document} if isinstance(document, list) else document).encode()
 
 
-def _post(place: Context, url: str, data: bytes) -> tuple[int, Any]:
+def _post(place: Context, url: str, data: bytes, headers: dict[str, str]) -> tuple[int, Any]:
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.httpsession import URLLib3Session
 
-    request = AWSRequest(method="POST", url=url, data=data, headers={"Content-Type": "application/json"})
+    request = AWSRequest(method="POST", url=url, data=data, headers={"Content-Type": "application/json", **headers})
     credentials = place.session.get_credentials()
     if credentials:
         SigV4Auth(credentials.get_frozen_credentials(), "execute-api", place.session.region_name).add_auth(request)

@@ -126,7 +126,7 @@ class Experiment:
     `segments` are as they shall be; what is served is in the revision. `reward` names, for people, what is rewarded.
     `alpha` bounds the probability that any claim about any challenger is false. A `bandit` moves the shares by itself,
     at most every `bandit_every_s`, and leaves each arm that was not braked at least `floor`. `moved_at` is when the
-    shares were last changed.
+    shares were last changed; `proposed` is the text of the revision that was last asked for.
     """
 
     id: str
@@ -142,6 +142,7 @@ class Experiment:
     bandit: bool = False
     floor: float = 0.05
     bandit_every_s: int = 3_600
+    proposed: str = ""
 
     @property
     def champion(self) -> Variant:

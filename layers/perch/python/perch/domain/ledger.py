@@ -27,6 +27,7 @@ SEVERITY = {
     "EmergencyRolledBack": "critical",
     "GateOpened": "warning",
     "Paused": "warning",
+    "VariantBraked": "critical",
 }
 
 

@@ -16,6 +16,7 @@ from perch.domain.evidence import Measures
 from perch.domain.ledger import Entry
 from perch.domain.policy import EndpointPolicy, Step
 from perch.domain.rollout import (
+    HELD,
     LEGAL,
     Candidate,
     Change,
@@ -40,6 +41,8 @@ def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str
     waiting_for = (
         f"waits for rollout {endpoint.rollout.id} of {endpoint.rollout.candidate.label}"
         if endpoint.rollout
+        else f"waits for experiment {endpoint.experiment.id} to end"
+        if endpoint.experiment and candidate.cause in HELD
         else f"waits for {len(endpoint.queue)} others"
         if endpoint.queue
         else "is next"
@@ -50,12 +53,12 @@ def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str
         queue = queue[1:]
     after = replace(_looked_at(endpoint, candidate), queue=queue)
     reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "") + dropped
-    return _change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
+    return change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
 
 
 def pass_over(endpoint: Endpoint, candidate: Candidate, reason: str, *, now: datetime, kind: str) -> Change:
     """Record that a registered version gets no rollout now (`kind`: RolloutRefused or ApprovalAwaited)."""
-    return _change(endpoint, _looked_at(endpoint, candidate), kind, reason, candidate.actor, now, candidate=candidate)
+    return change(endpoint, _looked_at(endpoint, candidate), kind, reason, candidate.actor, now, candidate=candidate)
 
 
 def _looked_at(endpoint: Endpoint, candidate: Candidate) -> Endpoint:
@@ -74,7 +77,7 @@ def pass_over_code(endpoint: Endpoint, fingerprint: str, *, now: datetime) -> Ch
         "or insist with `perch rollouts start`"
     )
     after = replace(endpoint, passed_over=fingerprint)
-    return _change(endpoint, after, "CodePassedOver", reason, "perch", now)
+    return change(endpoint, after, "CodePassedOver", reason, "perch", now)
 
 
 def forget(endpoint: Endpoint, *, now: datetime) -> Change:
@@ -83,11 +86,11 @@ def forget(endpoint: Endpoint, *, now: datetime) -> Change:
     reason = f"{gone} no longer exists: the function was replaced; the newest version starts afresh"
     rollout = replace(endpoint.rollout, phase=Phase.REFUSED, reason=reason, phase_at=now) if endpoint.rollout else None
     after = Endpoint(name=endpoint.name, queue=endpoint.queue, seq=endpoint.seq, last_hash=endpoint.last_hash)
-    return _change(endpoint, after, "EndpointForgotten", reason, "perch", now, rollout=rollout)
+    return change(endpoint, after, "EndpointForgotten", reason, "perch", now, rollout=rollout)
 
 
 def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now: datetime) -> Change:
-    """Begin the rollout of the first in the queue; `serving` is the revision that the alias points to now.
+    """Begin the rollout of the first whose turn it is; `serving` is the revision that the alias points to now.
 
     The first version of an endpoint, and a return to an earlier revision, go direct: there is nothing to compare with.
     So does a candidate that says so.
@@ -95,9 +98,10 @@ def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now:
     Raises:
         Refused: a rollout is under way already, nothing waits, or the endpoint is paused.
     """
-    if endpoint.rollout or not endpoint.queue:
+    if endpoint.rollout or not endpoint.turns:
         raise Refused("a rollout is under way already" if endpoint.rollout else "nothing waits to be rolled out")
-    candidate = endpoint.queue[0]
+    candidate = endpoint.turns[0]
+    at = endpoint.queue.index(candidate)
     if endpoint.paused and candidate.cause != "rollback":
         raise Refused(f"endpoint {endpoint.name} is paused: {endpoint.paused}")
     direct = endpoint.stable is None or candidate.cause == "rollback" or candidate.direct
@@ -114,9 +118,9 @@ def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now:
         started_at=now,
         reason=f"{candidate.cause} by {candidate.actor}",
     )
-    after = replace(endpoint, rollout=rollout, queue=endpoint.queue[1:])
+    after = replace(endpoint, rollout=rollout, queue=(*endpoint.queue[:at], *endpoint.queue[at + 1 :]))
     how = "direct" if direct else f"{rollout.policy.strategy} in {len(rollout.policy.steps)} steps"
-    return _change(
+    return change(
         endpoint, after, "RolloutStarted", f"{candidate.label}: {how}, {rollout.reason}", candidate.actor, now
     )
 
@@ -127,7 +131,7 @@ def pause(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Chan
         raise Refused(f"endpoint {endpoint.name} is paused already: {endpoint.paused}")
     if not reason:
         raise Refused("say why it is paused")
-    return _change(endpoint, replace(endpoint, paused=f"{reason} (by {actor})"), "Paused", reason, actor, now)
+    return change(endpoint, replace(endpoint, paused=f"{reason} (by {actor})"), "Paused", reason, actor, now)
 
 
 def resume(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
@@ -135,7 +139,7 @@ def resume(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Cha
     if not endpoint.paused:
         raise Refused(f"endpoint {endpoint.name} is not paused")
     said = f"no longer paused for {endpoint.paused!r}" + (f": {reason}" if reason else "")
-    return _change(endpoint, replace(endpoint, paused=""), "Resumed", said, actor, now)
+    return change(endpoint, replace(endpoint, paused=""), "Resumed", said, actor, now)
 
 
 def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
@@ -155,7 +159,7 @@ def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> 
         paused=f"{reason} (emergency, by {actor})",
     )
     said = f"{endpoint.stable.label} left for {back.label} at once, and paused: {reason}"
-    return _change(endpoint, after, "EmergencyRolledBack", said, actor, now)
+    return change(endpoint, after, "EmergencyRolledBack", said, actor, now)
 
 
 # -- moves of a rollout -------------------------------------------------------------------------------------------
@@ -176,13 +180,13 @@ def published(endpoint: Endpoint, revision: Revision, *, now: datetime) -> Chang
 def probes_passed(endpoint: Endpoint, probed: int, reason: str, *, now: datetime) -> Change:
     """Some probes passed and time was up; the next tick sends the others."""
     rollout = replace(_running(endpoint), probed=probed, reason=reason)
-    return _change(endpoint, replace(endpoint, rollout=rollout), "ProbesPassed", reason, "perch", now)
+    return change(endpoint, replace(endpoint, rollout=rollout), "ProbesPassed", reason, "perch", now)
 
 
 def measured(endpoint: Endpoint, measures: Measures, reason: str, *, now: datetime, inputs: Any = None) -> Change:
     """Freeze what counts as slow and which predictions belong together, before anything is counted by it."""
     after = replace(endpoint, rollout=replace(_running(endpoint), measures=measures))
-    return _change(endpoint, after, "BaselineFrozen", reason, "perch", now, inputs=inputs)
+    return change(endpoint, after, "BaselineFrozen", reason, "perch", now, inputs=inputs)
 
 
 def enter_step(
@@ -227,14 +231,14 @@ def change_weight(endpoint: Endpoint, weight: float, reason: str, *, now: dateti
     shifts = _shifted(rollout, Shift(at=now, step=rollout.step, weight=weight))
     said = f"from {rollout.weight:.2%} to {weight:.2%}: {reason}"
     after = replace(endpoint, rollout=replace(rollout, shifts=shifts))
-    return _change(endpoint, after, "WeightChanged", said, "perch", now, inputs=inputs)
+    return change(endpoint, after, "WeightChanged", said, "perch", now, inputs=inputs)
 
 
 def open_gate(endpoint: Endpoint, reason: str, *, now: datetime, inputs: Any = None) -> Change:
     """Say that a step has all its evidence and waits for its gate; whoever listens may answer."""
     rollout = _running(endpoint)
     after = replace(endpoint, rollout=replace(rollout, gate=rollout.step))
-    return _change(endpoint, after, "GateOpened", reason, "perch", now, inputs=inputs)
+    return change(endpoint, after, "GateOpened", reason, "perch", now, inputs=inputs)
 
 
 def answer_gate(
@@ -253,12 +257,14 @@ def answer_gate(
     if not passed:
         return decide_roll_back(endpoint, f"the gate of step {step + 1} said no: {reason}", actor=actor, now=now)
     after = replace(endpoint, rollout=replace(rollout, answered=step))
-    return _change(endpoint, after, "GatePassed", f"step {step + 1}: {reason}", actor, now)
+    return change(endpoint, after, "GatePassed", f"step {step + 1}: {reason}", actor, now)
 
 
 def promoted(endpoint: Endpoint, *, now: datetime) -> Change:
     """The alias holds at 100 % on the candidate: it is the stable revision now."""
     rollout = _running(endpoint)
+    # Other shares of an experiment's variants are nothing that anybody would go back to.
+    same = rollout.candidate.cause == "experiment" and rollout.candidate.direct
     return _finish(
         endpoint,
         Phase.PROMOTED,
@@ -266,7 +272,7 @@ def promoted(endpoint: Endpoint, *, now: datetime) -> Change:
         now,
         kind="RolloutPromoted",
         stable=rollout.revision,
-        retired=_retired(endpoint, now),
+        retired=endpoint.retired if same else _retired(endpoint, now),
     )
 
 
@@ -302,7 +308,7 @@ def corrected(endpoint: Endpoint, found: Routing, wanted: Routing, *, now: datet
         endpoint_after = replace(endpoint, rollout=replace(rollout, shifts=shifts))
     else:
         endpoint_after = endpoint
-    return _change(endpoint, endpoint_after, "AliasCorrected", reason, "perch", now)
+    return change(endpoint, endpoint_after, "AliasCorrected", reason, "perch", now)
 
 
 def say_step(step: Step, weight: float | None = None) -> str:
@@ -364,7 +370,7 @@ def _advance(
     **fields: Any,
 ) -> Change:
     rollout = _moved(endpoint, to, reason, now, **fields)
-    return _change(endpoint, replace(endpoint, rollout=rollout), kind, reason, actor, now, inputs=inputs)
+    return change(endpoint, replace(endpoint, rollout=rollout), kind, reason, actor, now, inputs=inputs)
 
 
 def _finish(
@@ -379,10 +385,10 @@ def _finish(
     else:
         failed = _failed(endpoint, tried) if rollout.candidate.cause == "code" else endpoint.failed
     after = replace(endpoint, rollout=None, failed=failed, **fields)
-    return _change(endpoint, after, kind, reason, actor, now, rollout=rollout)
+    return change(endpoint, after, kind, reason, actor, now, rollout=rollout)
 
 
-def _change(
+def change(
     before: Endpoint,
     after: Endpoint,
     kind: str,
@@ -394,6 +400,7 @@ def _change(
     candidate: Candidate | None = None,
     inputs: Any = None,
 ) -> Change:
+    """Join two states by the ledger entry that tells of it: about a `candidate` in the queue, or about a `rollout`."""
     rollout = rollout or after.rollout
     reason = reason if len(reason) <= REASON_LIMIT else reason[: REASON_LIMIT - 1] + "…"
     about = candidate or (rollout.candidate if rollout else None)

@@ -21,6 +21,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from perch.domain.evidence import Measures
+from perch.domain.experiment import Experiment
 from perch.domain.ledger import Entry
 from perch.domain.model import Pointer
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
@@ -92,7 +93,8 @@ class Candidate:
     @property
     def label(self) -> str:
         """How people call it."""
-        return f"{self.pointer.model} {self.pointer.version}" + (" with new code" if self.cause == "code" else "")
+        more = " with new code" if self.cause == "code" else " in an experiment" if self.experiment else ""
+        return f"{self.pointer.model} {self.pointer.version}{more}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +156,10 @@ class Retired:
     at: datetime
 
 
+HELD = ("upload", "manual")
+"""Causes of candidates that an experiment holds back: they would replace its champion."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """All that is known of an endpoint: one item in the registry.
@@ -162,7 +168,7 @@ class Endpoint:
     highest version number of `model` that was looked at; `failed` holds fingerprints of code that did not pass, newest
     last, which are not tried again unless somebody asks, and `passed_over` the one that was last said to be such.
     `retired` holds what was stable before, newest last. While `paused` holds a reason, no rollout begins and none takes
-    a step; what goes wrong is still taken back.
+    a step; what goes wrong is still taken back. `experiment` is as it shall be; what is served of it is in `stable`.
     """
 
     name: str
@@ -177,6 +183,12 @@ class Endpoint:
     failed: tuple[str, ...] = ()
     passed_over: str = ""
     paused: str = ""
+    experiment: Experiment | None = None
+
+    @property
+    def turns(self) -> tuple[Candidate, ...]:
+        """Those in the queue whose turn may come: other versions wait until an experiment is over."""
+        return tuple(c for c in self.queue if self.experiment is None or c.cause not in HELD)
 
     @property
     def previous(self) -> Revision | None:
