@@ -311,7 +311,7 @@ class DeliveryStack(Stack):
 
 def _replays(endpoint: Endpoint) -> bool:
     """Whether a rollout of the endpoint may ask for replays: nobody is woken each minute for nothing."""
-    return any(step.weight == 0 for step in endpoint.rollout.steps)
+    return bool(endpoint.rollout.paired) or any(step.weight == 0 for step in endpoint.rollout.steps)
 
 
 def _to_inspect(artifact_mb: int) -> int:

@@ -278,8 +278,8 @@ def test_rules_wake_what_the_contract_says(synthesized: Synthesized) -> None:
         assert '"endpoint":"digits' in transformer["InputTemplate"]
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.5])
-def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path, weight: float) -> None:
+@pytest.mark.parametrize(("weight", "paired"), [(0.0, 0), (0.5, 50), (0.5, 0)])
+def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path, weight: float, paired: int) -> None:
     """A schedule that wakes a function each minute for nothing is billed all the same."""
     from aws_cdk import App
 
@@ -290,7 +290,7 @@ def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path,
     declared = load(ROOT / "perch.toml")
     first, *others = declared.endpoints
     steps = (Step(weight=weight, hold_s=3600), Step(weight=0.6, hold_s=3600))
-    first = replace(first, rollout=replace(first.rollout, steps=steps))
+    first = replace(first, rollout=replace(first.rollout, steps=steps, paired=paired))
     app = App(context=dict(service.CONTEXT), analytics_reporting=False, outdir=str(tmp_path))
     service.assemble(app, replace(declared, endpoints=(first, *others)), root=ROOT)
     app.synth()
@@ -299,7 +299,7 @@ def test_replays_are_woken_only_where_a_rollout_may_ask_for_them(tmp_path: Path,
     woken = [r["Targets"][0]["Arn"]["Fn::GetAtt"][0] for r in rules if r.get("ScheduleExpression") == "rate(1 minute)"]
     names = [template[function]["Properties"]["FunctionName"] for function in woken]
 
-    assert names == ["perch-drive-rollouts"] + ["perch-replay-requests"] * (weight == 0)
+    assert names == ["perch-drive-rollouts"] + ["perch-replay-requests"] * (weight == 0 or paired > 0)
 
 
 def test_every_asynchronous_function_keeps_what_it_failed_on(synthesized: Synthesized) -> None:
