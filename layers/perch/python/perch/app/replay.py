@@ -182,7 +182,7 @@ class _Run:
                 return
             pair = self._pair(f"golden-{number}", probes[number].features, None)
             self.done += replace(pair, sent=1)
-        for captured, mark in self._look_back():
+        for captured, mark in self._look_back() if self.total.sent < most else ():
             if self.total.sent >= most:
                 break
             if self.budget.spent:
