@@ -23,6 +23,7 @@ from moto import mock_aws
 from perch.app.advance import Progress, advance
 from perch.app.world import World, make_world
 from perch.aws.clients import Clients
+from perch.domain.experiment import Split
 from perch.domain.model import ModelVersion, Pointer, Probe
 from perch.domain.policy import EndpointPolicy, Settings
 from perch.domain.rollout import Endpoint, Routing
@@ -46,13 +47,21 @@ class Predictors:
 
     def invoke(self, function: str, payload: bytes, *, qualifier: str | None = None) -> Invocation:
         target = strict.MotoFunctions().resolve(function, qualifier)
-        text = target.function.environment.get("PERCH_POINTER")
+        text = self._chosen(target.function.environment, json.loads(payload))
         self.asked.append((target.function.version, text and Pointer.from_json(text).version))
         answer = self._answer(text, json.loads(payload))
         return Invocation(
             request_id="r", payload=json.dumps(answer).encode(), error=None,
             executed_version=target.function.version, duration_ms=1.0, cold=False,
         )  # fmt: skip
+
+    def _chosen(self, environment: dict[str, str], event: dict) -> str | None:
+        """The pointer that answers: that of the variant that is asked for, if the revision has one."""
+        split = environment.get("PERCH_EXPERIMENT")
+        forced = event.get("headers", {}).get("x-perch-variant")
+        if split and forced in Split.from_json(split).challengers:
+            return Split.from_json(split).challengers[forced].to_json()
+        return environment.get("PERCH_POINTER")
 
     def _answer(self, text: str | None, event: dict) -> dict:
         if text is None:

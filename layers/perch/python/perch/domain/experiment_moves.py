@@ -59,7 +59,7 @@ def started(
         Invalid: names or shares that cannot be.
     """
     if endpoint.experiment:
-        raise NotFound(f"experiment {endpoint.experiment.id} runs on {endpoint.name}; end it first")
+        raise Refused(f"experiment {endpoint.experiment.id} runs on {endpoint.name}; end it first")
     if endpoint.rollout or endpoint.queue:
         raise Refused(f"a rollout of {endpoint.name} is under way or waits; begin when it is over")
     names, stable = [variant.name for variant in variants], endpoint.stable
@@ -186,6 +186,6 @@ def _variant(experiment: Experiment, name: str, *, champion: bool = False) -> Va
         if variant.name == name:
             return variant
     names = ", ".join(experiment.names if champion else experiment.names[1:])
-    raise Refused(
+    raise NotFound(
         f"experiment {experiment.id} has no {'variant' if champion else 'challenger'} {name!r}; it has {names}"
     )
