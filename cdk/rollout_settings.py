@@ -67,7 +67,7 @@ class Rollout:
     tolerance: float = 1e-3
     paired: int = 0
     budget: int | None = None
-    ceiling: float = 0.5
+    ceiling: float = 0.35
     way_back_s: int = DAY
 
 

@@ -12,7 +12,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,9 +25,13 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from perch.app.roll_back import abort
+from perch.app.world import World, make_world
+from perch.aws.clients import Clients
 from perch.aws.functions import Functions
 from perch.aws.registry import Registry
 from perch.domain.ledger import Entry, broken_at
+from perch.domain.policy import load_settings
 from perch.domain.rollout import Endpoint, Routing
 from perch.local.cloud import KEY, REGION, CloudOptions, LocalCloud
 from perch.local.deploy.synthesis import synthesize
@@ -50,6 +54,7 @@ steps = [{weight = "20%", hold = "2 minutes", requests = 4}, {weight = "50%", ho
 [endpoints.alpha.guards]
 error_rate = "5%"
 min_errors = 2
+shift_odds = "off"        # these versions are told apart by their answers
 
 [endpoints.beta]
 runtime = "torch"
@@ -62,6 +67,7 @@ steps = [{weight = "40%", hold = "2 minutes", requests = 5}]
 [endpoints.beta.guards]
 error_rate = "5%"
 min_errors = 2
+shift_odds = "off"        # these versions are told apart by their answers
 
 [endpoints.gamma]
 runtime = "onnx"
@@ -79,10 +85,10 @@ START = datetime(
 FILE = {"alpha": "model.onnx", "beta": "model.safetensors", "gamma": "model.onnx"}
 
 
-def synthesize_trial(folder: Path, *, app: Path = ROOT) -> Path:
-    """Synthesize the project's app with the settings above."""
+def synthesize_trial(folder: Path, *, app: Path = ROOT, text: str = SETTINGS) -> Path:
+    """Synthesize the project's app with the settings above, or others."""
     settings = folder / "perch.toml"
-    settings.write_text(SETTINGS)
+    settings.write_text(text)
     return synthesize(app, folder / "cdk.out", environment={"PERCH_SETTINGS": str(settings)})
 
 
@@ -119,6 +125,7 @@ class Answer:
 
     status: int
     body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
 
     @property
     def error(self) -> str:
@@ -177,6 +184,19 @@ class Trial:
             self.clients[service] = self.cloud.client(service)
         return self.clients[service]
 
+    @property
+    def world(self) -> World:
+        """The use cases, as the `perch` command reaches them."""
+        trial = self
+
+        class Here(Clients):
+            def __getattribute__(self, name: str) -> Any:
+                service = {"lambda_": "lambda", "session": None}.get(name, name)
+                return super().__getattribute__(name) if name.startswith("_") else trial.client(service)
+
+        settings = next(self.assembly.glob("asset.*/python/perch_settings/endpoints.json")).read_text()
+        return make_world(Here(), load_settings(settings), table=self.outputs["RegistryTable"], bucket=self.bucket)
+
     # -- doing --------------------------------------------------------------------------------------------------------
 
     def new_version(self) -> str:
@@ -190,16 +210,26 @@ class Trial:
     def upload(self, endpoint: str, favourite: int = 0, *, fragile: bool = False, version: str | None = None) -> str:
         """Upload a model for an endpoint; return its version."""
         version = version or self.new_version()
-        self.put(f"models/{endpoint}/{version}/{FILE[endpoint]}", artifact(endpoint, favourite, fragile=fragile))
+        self.put(
+            f"models/{endpoint}/{version}/{FILE.get(endpoint, 'model.onnx')}",
+            artifact(endpoint, favourite, fragile=fragile),
+        )
         return version
 
     def request(
-        self, method: str, path: str, body: bytes | None = None, *, signed: bool = True, json_body: bool = True
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        signed: bool = True,
+        json_body: bool = True,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Send one HTTP request to the API."""
         url = urlsplit(self.cloud.gateway_url)
-        headers = {"Content-Type": "application/json"} if body is not None and json_body else {}
-        aws = AWSRequest(method, f"{self.cloud.gateway_url}{path}", data=body, headers=headers)
+        kind = {"Content-Type": "application/json"} if body is not None and json_body else {}
+        aws = AWSRequest(method, f"{self.cloud.gateway_url}{path}", data=body, headers=kind | dict(headers or {}))
         if signed:
             SigV4Auth(Credentials(KEY, KEY), "execute-api", REGION).add_auth(aws)
         sent = {**dict(aws.headers.items()), "Host": url.netloc}
@@ -216,7 +246,8 @@ class Trial:
                 self.connection = None
                 if attempt == 2:
                     raise
-        return Answer(status=answer.status, body=json.loads(data or b"{}"))
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(status=answer.status, body=json.loads(data or b"{}"), headers=told)
 
     def predict(self, endpoint: str, rows: Sequence[Sequence[float]] = (ORDINARY,)) -> Answer:
         """Ask an endpoint for predictions."""
@@ -235,8 +266,12 @@ class Trial:
         rows: Sequence[Sequence[float]] = (ORDINARY,),
         each: int = 10,
         limit_s: float = 1800,
+        patient: bool = False,
     ) -> Traffic:
-        """Send `each` requests every twenty seconds, the rows in turn, until something holds."""
+        """Send `each` requests every twenty seconds, the rows in turn, until something holds.
+
+        With `patient` it need not: then the time is over.
+        """
         traffic, turns = Traffic(), itertools.cycle(rows)
         for _ in range(int(limit_s / STEP_S)):
             if until():
@@ -251,6 +286,8 @@ class Trial:
                 else:
                     traffic.failed.append(answer)
             self.cloud.advance(STEP_S)
+        if patient:
+            return traffic
         raise AssertionError(f"not within {limit_s:.0f} s:\n{self.story(endpoint)}")
 
     def wait(self, until: Callable[[], bool], endpoint: str, *, limit_s: float = 1800) -> None:
@@ -270,6 +307,15 @@ class Trial:
         if self.state(endpoint).stable is None and not self.busy(endpoint):
             self.upload(endpoint)
         self.live_traffic(endpoint, lambda: not self.busy(endpoint) and self._serves_what_is_deployed(endpoint))
+        return self.stable(endpoint)
+
+    def at_rest_by_hand(self, endpoint: str) -> str:
+        """Bring an endpoint whose steps wait for somebody to a stable version: take what is under way back."""
+        if self.state(endpoint).stable is None and not self.busy(endpoint):
+            self.upload(endpoint)
+        if self.state(endpoint).rollout:
+            abort(self.world, endpoint, reason="the next test", actor="test", now=self.cloud.clock.now())
+        self.wait(lambda: not self.busy(endpoint) and bool(self.stable(endpoint)), endpoint)
         return self.stable(endpoint)
 
     def _serves_what_is_deployed(self, endpoint: str) -> bool:

@@ -65,7 +65,7 @@ def freeze(world: World, state: Endpoint, rollout: Rollout, *, until: datetime, 
     """
     if rollout.measures and (rollout.measures.usual or not state.stable):
         return None
-    since = max(until - _LOOK_BACK, state.retired[-1].at if state.retired else until - _LOOK_BACK)
+    since = max(until - _LOOK_BACK, state.stable_at or until - _LOOK_BACK)
     habits = world.metrics.habits(
         state.name, world.function(state.name), rollout.stable.lambda_version, since=since, until=until
     )

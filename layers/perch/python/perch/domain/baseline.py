@@ -10,6 +10,8 @@ from perch.domain.evidence import Habits, Measures
 from perch.domain.policy import GuardPolicy
 
 ENOUGH = 100  # requests; fewer have no 99th percentile to speak of
+# Nobody notices less: a limit lies above what is usual by a tenth, and by a millisecond at least.
+SLACK, SLACK_MS = 0.1, 1.0
 
 
 def usual(habits: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
@@ -19,7 +21,7 @@ def usual(habits: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
     limits: list[float] = []
     if enough:
         assert habits.p50_ms and habits.p95_ms and habits.p99_ms  # noqa: S101, PT018 - `known`
-        limits = [habits.p50_ms, habits.p95_ms, habits.p99_ms]
+        limits = [ms + max(SLACK * ms, SLACK_MS) for ms in (habits.p50_ms, habits.p95_ms, habits.p99_ms)]
         if guards.latency_p95_times is not None:
             limits.append(guards.latency_p95_times * habits.p95_ms)
         if guards.latency_p99_times is not None:
@@ -41,7 +43,7 @@ def say_measures(measures: Measures) -> str:
     if not measures.usual:
         return "stable has had too little traffic to know what is usual for it; errors are compared all the same"
     p50, p95, p99 = measures.limits_ms[:3]
-    said = f"stable's usual latency is p50 {p50:.4g}, p95 {p95:.4g}, p99 {p99:.4g} ms"
+    said = f"slower than usual for stable is above {p50:.4g} (p50), {p95:.4g} (p95) and {p99:.4g} ms (p99)"
     if measures.edges:
         said += f"; predictions are counted in {len(measures.edges) + 1} bins"
     return f"{said}, at {measures.requests_a_minute:,.4g} requests a minute"

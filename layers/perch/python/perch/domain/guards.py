@@ -38,8 +38,9 @@ from perch.domain.tally import (
 )
 
 SLO, PAIRED = "slo", "paired"
-# How the sequential guards share alpha: errors get most, since small regressions of errors are the hardest to see.
-SHARES = {ERRORS: 6.0, SLO: 1.0, LATENCY: 1.0, SHIFT: 1.0, CUSTOM: 1.0, PAIRED: 1.0}
+# How the sequential guards share alpha. Errors get most: a small regression of errors is the hardest to see, and what
+# the others look for is either plain or does not matter.
+SHARES = {ERRORS: 10.0, SLO: 1.0, LATENCY: 1.0, SHIFT: 1.0, CUSTOM: 1.0, PAIRED: 1.0}
 _PERCENTILES = ("p50", "p95", "p99")
 
 

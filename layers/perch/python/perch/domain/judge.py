@@ -32,7 +32,7 @@ from perch.domain.guards import (
     weigh_up,
 )
 from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
-from perch.domain.rollout import Rollout
+from perch.domain.rollout import Phase, Rollout
 from perch.domain.sequential import Share, enough
 from perch.domain.tally import ERRORS, Tally, error_test, state_of
 
@@ -268,7 +268,8 @@ def _passed(rollout: Rollout, tally: Tally, replayed: Replayed | None, held: tim
 def _other_weight(rollout: Rollout, tally: Tally) -> float | None:
     """What the budget makes of an undecided step's weight; None if it may stay as it is."""
     policy, step = rollout.policy, rollout.current_step
-    if policy.budget is None or step.kind != "canary":
+    seen = rollout.shifts and tally.moved_at == rollout.shifts[-1].at  # something of the weight that it has now
+    if policy.budget is None or step.kind != "canary" or not seen:
         return None
     wanted = safe_weight(
         rollout,
@@ -313,16 +314,20 @@ def _traffic(recent: tuple[Minute, ...]) -> float:
 def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout) -> str | None:
     """Say why an alarm that went off at `since` is no objection to the candidate of a rollout; None if it is one.
 
-    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only while that
-    has all the traffic, and if all that it looks back at had the candidate in it; before, only a comparison can tell
-    whose failures they are. Stable's own probes never speak of a candidate.
+    An alarm of one revision speaks of that revision, if it went off in this rollout. One of the whole endpoint speaks
+    of the candidate only while that has all the traffic, and if all that it looks back at had the candidate in it;
+    before, only a comparison can tell whose failures they are. Stable's own probes never speak of a candidate.
     """
     revision = rollout.revision.lambda_version if rollout.revision else ""
     if alarm.guard == STABLE_PROBES:
         return "the probes of the stable revision say nothing of the candidate"
+    if alarm.version and alarm.version != revision:
+        return f"it is of revision {alarm.version}, the candidate is {revision}"
     if alarm.version:
-        return None if alarm.version == revision else f"it is of revision {alarm.version}, the candidate is {revision}"
+        return None if since >= rollout.started_at else f"it went off before {rollout.id} began"
     moved = rollout.shifts[-1].at if rollout.shifts else rollout.started_at
+    if rollout.phase is Phase.PROMOTING:
+        moved = rollout.phase_at
     if since < moved + ALARM_MEMORY:
         return "it looks back at minutes from before the candidate had this traffic"
     if alarm.guard == CANDIDATE_PROBES or rollout.weight == 1:

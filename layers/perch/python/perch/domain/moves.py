@@ -37,20 +37,25 @@ QUEUE_LIMIT = 8
 
 
 def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str = "") -> Change:
-    """Put a candidate at the end of the queue and say what it waits for, and `why` a person asked for it."""
+    """Put a candidate into the queue and say what it waits for, and `why` a person asked for it.
+
+    A way back goes first: who wants to leave what serves now does not wait until something new was tried.
+    """
+    back = candidate.cause == "rollback"
     waiting_for = (
         f"waits for rollout {endpoint.rollout.id} of {endpoint.rollout.candidate.label}"
         if endpoint.rollout
         else f"waits for experiment {endpoint.experiment.id} to end"
         if endpoint.experiment and candidate.cause in HELD
         else f"waits for {len(endpoint.queue)} others"
-        if endpoint.queue
+        if endpoint.queue and not back
         else "is next"
     )
-    queue, dropped = (*endpoint.queue, candidate), ""
-    if len(queue) > QUEUE_LIMIT:
-        dropped = f"; {queue[0].label} makes room, since no more than {QUEUE_LIMIT} may wait"
-        queue = queue[1:]
+    waiting, dropped = endpoint.queue, ""
+    if len(waiting) >= QUEUE_LIMIT:
+        dropped = f"; {waiting[0].label} makes room, since no more than {QUEUE_LIMIT} may wait"
+        waiting = waiting[1:]
+    queue = (candidate, *waiting) if back else (*waiting, candidate)
     after = replace(_looked_at(endpoint, candidate), queue=queue)
     reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "") + dropped
     return change(endpoint, after, "RolloutQueued", reason, candidate.actor, now, candidate=candidate)
@@ -85,7 +90,13 @@ def forget(endpoint: Endpoint, *, now: datetime) -> Change:
     gone = endpoint.stable.label if endpoint.stable else "the stable revision"
     reason = f"{gone} no longer exists: the function was replaced; the newest version starts afresh"
     rollout = replace(endpoint.rollout, phase=Phase.REFUSED, reason=reason, phase_at=now) if endpoint.rollout else None
-    after = Endpoint(name=endpoint.name, queue=endpoint.queue, seq=endpoint.seq, last_hash=endpoint.last_hash)
+    after = Endpoint(
+        name=endpoint.name,
+        queue=endpoint.queue,
+        seq=endpoint.seq,
+        last_hash=endpoint.last_hash,
+        paused=endpoint.paused,
+    )
     return change(endpoint, after, "EndpointForgotten", reason, "perch", now, rollout=rollout)
 
 
@@ -154,6 +165,7 @@ def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> 
     after = replace(
         endpoint,
         stable=back,
+        stable_at=now,
         retired=_retired(endpoint, now),
         failed=_failed(endpoint, endpoint.stable.fingerprint, unless=back.fingerprint),
         paused=f"{reason} (emergency, by {actor})",
@@ -272,6 +284,7 @@ def promoted(endpoint: Endpoint, *, now: datetime) -> Change:
         now,
         kind="RolloutPromoted",
         stable=rollout.revision,
+        stable_at=now,
         retired=endpoint.retired if same else _retired(endpoint, now),
     )
 

@@ -68,7 +68,7 @@ class RolloutPolicy:
     tolerance: float = 1e-3
     paired: int = 0
     budget: int | None = None
-    ceiling: float = 0.5
+    ceiling: float = 0.35
     way_back_s: int = 86_400
 
 

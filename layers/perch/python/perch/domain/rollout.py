@@ -144,8 +144,12 @@ class Rollout:
 
     @property
     def weight(self) -> float:
-        """The candidate's share of the traffic while shifting."""
-        return self.shifts[-1].weight if self.shifts else self.current_step.weight
+        """The candidate's share of the traffic, as it was decided last; all of it once promoting."""
+        if self.phase is Phase.PROMOTING:
+            return 1.0
+        if self.shifts:
+            return self.shifts[-1].weight
+        return self.current_step.weight if self.step >= 0 else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,14 +171,16 @@ class Endpoint:
     `seq` counts ledger entries and is the lock for every write; `last_hash` chains the ledger. `considered` is the
     highest version number of `model` that was looked at; `failed` holds fingerprints of code that did not pass, newest
     last, which are not tried again unless somebody asks, and `passed_over` the one that was last said to be such.
-    `retired` holds what was stable before, newest last. While `paused` holds a reason, no rollout begins and none takes
-    a step; what goes wrong is still taken back. `experiment` is as it shall be; what is served of it is in `stable`.
+    `stable` is stable since `stable_at`, and `retired` holds what was before, newest last. While `paused` holds a
+    reason, no rollout begins and none takes a step; what goes wrong is still taken back. `experiment` is as it shall
+    be; what is served of it is in `stable`.
     """
 
     name: str
     seq: int = 0
     last_hash: str = ""
     stable: Revision | None = None
+    stable_at: datetime | None = None
     retired: tuple[Retired, ...] = ()
     rollout: Rollout | None = None
     queue: tuple[Candidate, ...] = ()
@@ -230,9 +236,8 @@ def desired_routing(endpoint: Endpoint) -> Routing | None:
     stable = rollout.stable.lambda_version
     if rollout.revision and rollout.phase in (Phase.SHIFTING, Phase.PROMOTING):
         candidate = rollout.revision.lambda_version
-        weight = rollout.weight if rollout.phase is Phase.SHIFTING else 1.0
-        if weight == 1:
+        if rollout.weight == 1:
             return Routing(version=candidate)
-        if weight > 0:
-            return Routing(version=stable, other=candidate, weight=weight)
+        if rollout.weight > 0:
+            return Routing(version=stable, other=candidate, weight=rollout.weight)
     return Routing(version=stable)
