@@ -20,7 +20,15 @@ from perch.cli.show import Json, emit, say
 from perch.domain.errors import NotFound
 from perch.domain.names import function_name
 
-CONTROL = ("register-model", "drive-rollouts", "roll-back", "check-health", "replay-requests", "describe-api")
+CONTROL = (
+    "register-model",
+    "drive-rollouts",
+    "roll-back",
+    "check-health",
+    "replay-requests",
+    "describe-api",
+    "record-rewards",
+)
 _LATE = timedelta(seconds=30)
 
 
