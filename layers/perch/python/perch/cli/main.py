@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from perch.cli import clock, experiments, ledger, logs, models, predict, push, rollouts, status, up
+from perch.cli import clock, experiments, ledger, logs, models, plan, predict, push, replay, rollouts, status, up
 from perch.cli.context import Context, Options
 from perch.cli.errors import explain
 from perch.cli.running import find_running
@@ -102,8 +102,10 @@ app.command()(up.up)
 app.command()(push.push)
 app.command()(status.status)
 app.command()(predict.predict)
+app.command()(plan.plan)
 app.add_typer(rollouts.app, name="rollouts")
 app.command()(rollouts.rollback)
+app.command()(replay.replay)
 app.add_typer(experiments.app, name="experiments")
 app.command()(models.models)
 app.command()(ledger.ledger)

@@ -67,14 +67,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     for row in cells:
         # Text, because a reason may hold square brackets, which are markup otherwise.
         shown.add_row(*(Text(cell, style=_STYLES.get(cell.split(" (")[0], "")) for cell in row))
-    _console().print(shown)
+    console().print(shown)
 
 
 def line(text: str, style: str = "") -> None:
     """Print a line on standard output."""
     from rich.text import Text
 
-    _console().print(Text(text, style=style), soft_wrap=True)
+    console().print(Text(text, style=style), soft_wrap=True)
 
 
 @contextmanager
@@ -98,7 +98,8 @@ def progress(title: str) -> Iterator[Callable[[str], None]]:
     say(f"{title}: {monotonic() - began:.1f} s")
 
 
-def _console() -> Console:
+def console(wide: int = _WIDE) -> Console:
+    """Return a console on standard output, `wide` columns where that is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else wide)

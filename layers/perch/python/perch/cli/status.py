@@ -9,7 +9,7 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.durations import span
-from perch.cli.rollouts import share_of, step_of
+from perch.cli.saying import share_of, step_of, waits_at_gate, who_answers
 from perch.cli.show import Json, emit, line, table, when
 from perch.domain.codec import dump, parse_time
 from perch.domain.errors import NotFound
@@ -63,6 +63,7 @@ def look(world: World, policy: EndpointPolicy) -> dict[str, Any]:
         if state.stable
         else None,
         "alias": _alias(world, policy.name),
+        "paused": state.paused,
         "rollout": _rollout(state.rollout) if state.rollout else None,
         "queue": [{"version": c.pointer.version, "cause": c.cause, "actor": c.actor} for c in state.queue],
         "health": newest,
@@ -88,6 +89,7 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
         "steps": len(rollout.policy.steps),
         "at_step": step_of(rollout),
         "weight": share_of(rollout),
+        "gate": rollout.current_step.gate if waits_at_gate(rollout) else "",
         "since": dump(rollout.phase_at),
         "reason": rollout.reason,
     }
@@ -129,6 +131,8 @@ def _row(e: dict[str, Any]) -> tuple[str, ...]:
 def _remarks(e: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
     """Return sentences (with a colour) about what a row has no room for."""
     remarks = []
+    if e["paused"]:
+        remarks.append((f"paused until `perch rollouts resume {e['endpoint']}`: {e['paused']}", "bold yellow"))
     if rollout := e["rollout"]:
         since = span(now - parse_time(rollout["since"]))
         remarks.append(
@@ -137,6 +141,9 @@ def _remarks(e: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
                 "yellow",
             )
         )
+        if rollout["gate"]:
+            answer = f"perch rollouts answer {rollout['id']} {rollout['step']} --yes --reason …"
+            remarks.append((f"its gate is open and waits for {who_answers(rollout['gate'])}: {answer}", "bold yellow"))
     elif not e["stable"]:
         remarks.append((f"answers 503 until its first model: perch push FILE --model {e['model']} --version v1", ""))
     remarks += [
