@@ -71,7 +71,7 @@ def rewards_in(body: bytes | str) -> tuple[Reward, ...]:
     """Read the body of a request. Raises Invalid, saying which event is wrong and how."""
     try:
         document = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Invalid(f"the body is not JSON: {error}") from error
     events = document.get("events") if isinstance(document, dict) else None
     if not isinstance(events, list) or not 1 <= len(events) <= MAX_EVENTS:
