@@ -101,7 +101,7 @@ def promote(
     lacking = _lacking(place, state, full=full)
     if lacking and not yes:
         say(lacking)
-        if sys.stdin.isatty():
+        if _somebody_there():
             typer.confirm("Promote all the same?", abort=True, err=True)
     who = actor or place.actor()
     with _instead(
@@ -196,6 +196,10 @@ def _lacking(place: Context, state: State, *, full: bool) -> str:
     if judgement.verdict is not Verdict.PROMOTE and not judgement.gate:
         return f"{rollout.id} lacks evidence for step {rollout.step + 1}: {judgement.reason}"
     return f"{rollout.id} would skip {len(left)} more steps" if full and left else ""
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
 
 
 @contextmanager

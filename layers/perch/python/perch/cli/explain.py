@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,7 @@ def _page(sections: Iterable[Section]) -> Iterator[str]:
     """Write sections as Markdown; the first heading is the page's."""
     for i, section in enumerate(sections):
         yield f"{'#' if i == 0 else '##'} {section.heading}\n"
-        for sentence, following in zip(section.sentences, (*section.sentences[1:], ""), strict=True):
+        for sentence, following in pairwise((*section.sentences, "")):
             # An empty line ends a paragraph; between the items of a list there is none.
             listed = sentence.startswith("- ") and following.startswith("- ")
             yield _escaped(sentence) + "\n" * (not listed)

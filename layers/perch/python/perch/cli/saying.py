@@ -49,7 +49,7 @@ def say_odds(rollout: Rollout, tally: Tally) -> str:
     if low == 0 and math.isinf(high):
         return f"odds ratio of failures: nothing is known yet ({sure})"
     upper = "∞" if math.isinf(high) else f"{high:.3g}"
-    return f"odds ratio of failures: {test.likeliest(state):.3g}, between {low:.3g} and {upper} ({sure})"
+    return f"odds ratio of failures: likeliest {test.likeliest(state):.3g}, between {low:.3g} and {upper} ({sure})"
 
 
 def say_rules(policy: RolloutPolicy) -> list[str]:
@@ -66,7 +66,6 @@ def _rules(step: Step, policy: RolloutPolicy) -> str:
         wanted.append("until shown to be no worse")
     if step.gate:
         wanted.append(f"until {who_answers(step.gate)} says yes")
-    raised = ""
-    if policy.budget is not None and step.kind == "canary":
-        raised = f" (less or up to {policy.ceiling:.0%}, as a budget of {policy.budget:,} failures allows)"
+    budgeted = policy.budget is not None and step.kind == "canary"
+    raised = f" (up to {policy.ceiling:.0%}, or less, by the budget)" if budgeted else ""
     return f"{say_step(step)}{raised} {', '.join(wanted)}".rstrip()

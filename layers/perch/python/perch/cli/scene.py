@@ -58,8 +58,7 @@ def scene(
     if tally and (tally.candidate.requests or tally.stable.requests):
         parts.append(_arms(rollout, tally))
     if tally and look:
-        parts.append(_guards(rollout, tally, look))
-        parts.extend(_proof(rollout, tally, look.replayed))
+        parts.append(_evidence(rollout, tally, look))
     parts.append(_words(rollout, look, paused or (look.paused if look else "")))
     spaced = [part for one in parts for part in (one, Text(""))][:-1]
     return Panel(Group(*spaced), title=rollout.id, title_align="left", border_style=_PHASES.get(rollout.phase, "cyan"))
@@ -110,27 +109,41 @@ def _arms(rollout: Rollout, tally: Tally) -> Group:
             f"{of_step.requests:,}",
             f"{of_step.failures:,}",
         )
-    return Group(counts, Text(say_odds(rollout, tally)))
+    lines = [say_odds(rollout, tally)]
+    if rollout.policy.budget is not None:
+        lines.append(f"failures beyond what stable had: {tally.excess:,.3g} of a budget of {rollout.policy.budget:,}")
+    return Group(counts, Text("\n".join(lines)))
 
 
-def _guards(rollout: Rollout, tally: Tally, look: Look) -> Table:
-    weighed, alpha = weigh_up(rollout, tally, look.replayed), rollout.guards.alpha
+def _evidence(rollout: Rollout, tally: Tally, look: Look) -> Table:
+    """Draw what speaks against the candidate, guard by guard, and what speaks for it where the step asks for proof."""
+    alpha = rollout.guards.alpha
     grid = Table.grid(padding=(0, 1))
     for _ in range(3):
         grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
-    grid.add_row("", Text("against", style="dim"), Text("E", style="dim"), "")
-    together = Text(f"of {1 / alpha:.4g}, which rolls back", style="dim")
-    grid.add_row(Text("all guards", style="bold"), _bar(weighed.log_e, alpha), _number(weighed.log_e, alpha), together)
+    grid.add_row("", Text("against", style="dim"), Text("      E", style="dim"), "")
+    together = weigh_up(rollout, tally, look.replayed).log_e
+    enough = Text(f"of {1 / alpha:.4g}, which rolls back", style="dim")
+    grid.add_row(Text("all guards", style="bold"), _bar(together, alpha), _number(together, alpha), enough)
     for finding in look.judgement.findings:
-        grid.add_row(f"  {finding.guard}", *_evidence(finding, alpha))
+        grid.add_row(f"  {finding.guard}", *_guard(finding, alpha))
+    in_favour = list(_proof(rollout, tally, look.replayed))
+    if in_favour:
+        grid.add_row("", Text("in favour", style="dim"), "", "")
+    for name, log_e, wanted in in_favour:
+        said = Text(f"of {1 / alpha:.4g}: {wanted}", style="dim")
+        grid.add_row(f"  {name}", _bar(log_e, alpha, good=True), _number(log_e, alpha, good=True), said)
     return grid
 
 
-def _evidence(finding: Finding, alpha: float) -> tuple[RenderableType, Text, Text]:
+def _guard(finding: Finding, alpha: float) -> tuple[Text, Text, Text]:
     objects = finding.says is Says.OBJECTS
-    said = Text("objects" if objects else "", style="bold red")
-    said.append((", " if objects else "") + "dry run" if finding.dry_run else "", style="dim")
+    said = Text()
+    if objects:
+        said.append("objects", style="bold red")
+    if finding.dry_run:
+        said.append(", dry run" if objects else "dry run", style="dim")
     if finding.log_e is None:
         return (
             Text("over its limit" if objects else "within its limit", style="red" if objects else "dim"),
@@ -140,29 +153,20 @@ def _evidence(finding: Finding, alpha: float) -> tuple[RenderableType, Text, Tex
     return _bar(finding.log_e, alpha), _number(finding.log_e, alpha), said
 
 
-def _proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Iterator[Table]:
-    """Draw how far the step's proof is, where it asks for one: within the service level, and no worse than stable."""
+def _proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Iterator[tuple[str, float, str]]:
+    """Name what proves the step, log E of it, and its claim: within the service level, and no worse than stable."""
     if rollout.phase is not Phase.SHIFTING or not rollout.current_step.proof:
         return
     guards, ours = rollout.guards, tally.candidate
     if replayed is not None and rollout.policy.paired:
         failed = replayed.candidate_failed_only + replayed.both_failed
         ours = ours + Arm(requests=replayed.pairs, failures=failed)
-    test = error_test(guards)
     within = Share(guards.error_rate).log_e_within(ours.failures, ours.requests)
-    no_worse = test.log_e_below(state_of(tally, ERRORS, test), guards.margin)
-    grid = Table.grid(padding=(0, 1))
-    for _ in range(3):
-        grid.add_column(no_wrap=True)
-    grid.add_column(ratio=1)
-    grid.add_row("", Text("in favour", style="dim"), Text("E", style="dim"), "")
-    rows = [("within its level", within, f"of {1 / guards.alpha:.4g}: at most {guards.error_rate:.4g} fail")]
+    yield "within level", within, f"at most {100 * guards.error_rate:.4g}% fail"
     if ours.failures:
-        rows.append(("no worse", no_worse, f"of {1 / guards.alpha:.4g}: odds ratio below {guards.margin:.4g}"))
-    for name, log_e, wanted in rows:
-        bar = _bar(log_e, guards.alpha, good=True)
-        grid.add_row(name, bar, _number(log_e, guards.alpha, good=True), Text(wanted, style="dim"))
-    yield grid
+        test = error_test(guards)
+        no_worse = test.log_e_below(state_of(tally, ERRORS, test), guards.margin)
+        yield "no worse", no_worse, f"odds ratio below {guards.margin:.4g}"
 
 
 def _words(rollout: Rollout, look: Look | None, paused: str) -> Text:
@@ -177,6 +181,8 @@ def _words(rollout: Rollout, look: Look | None, paused: str) -> Text:
         lines += [(f"alarm {alarm.name}: {alarm.reason}", "bold red") for alarm in look.alarms]
         dry = [f for f in look.judgement.findings if f.dry_run and f.says is Says.OBJECTS]
         lines += [(f"{finding.guard}, in a dry run: {finding.reason}", "red") for finding in dry]
+        if look.replayed:
+            lines.append((f"replayed: {look.replayed.summary()}", ""))
         lines.append((f"judge: {look.judgement.verdict.value}: {look.judgement.reason}", ""))
     else:
         lines.append((rollout.reason, ""))

@@ -53,10 +53,14 @@ def watch(
         return
     if as_json:
         emit([dump(one) | {"paused": following.paused.get(one.rollout.endpoint, "")} for one in shown])
-    elif once or not sys.stdout.isatty():
+    elif once or not _on_terminal():
         console(_WIDE).print(_picture(following, shown))
     else:
         _live(following, shown, every)
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
 
 
 @dataclass
