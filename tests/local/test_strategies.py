@@ -180,8 +180,9 @@ def test_a_step_waits_for_its_hook_and_then_for_a_person(whole):
     whole.live_traffic("gated", lambda: False, limit_s=180, patient=True)
     heard = [event["detail"] for event in whole.announced() if event["detail-type"] == "GateOpened"]
 
-    assert asked["gate"] == "nightly-tests"
-    assert [told["rollout"] for told in heard] == [asked["rollout"]]
+    assert [(told["gate"], told["endpoint"], told["rollout"], told["step"]) for told in heard] == [
+        ("nightly-tests", "gated", asked["rollout"], 0)
+    ]
     assert weights([whole.alias("gated")]) == [0.2]
 
     about = {"endpoint": "gated", "rollout": asked["rollout"], "step": asked["step"]}

@@ -61,8 +61,12 @@ class Entry:
         return SEVERITY.get(self.kind, "info")
 
     def announcement(self) -> dict[str, Any]:
-        """Return the detail of the event that tells the world (docs/contracts.md)."""
-        return {
+        """Return the detail of the event that tells the world (docs/contracts.md).
+
+        Of an open gate it also says which gate of which step, so that a listener can answer.
+        """
+        asked = {k: self.inputs[k] for k in ("gate", "step")} if self.kind == "GateOpened" else {}
+        return asked | {
             "endpoint": self.endpoint,
             "model": self.model,
             "version": self.version,
