@@ -101,7 +101,10 @@ def list_(ctx: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 def show(ctx: typer.Context, endpoint: Endpoint, as_json: Json = False) -> None:
-    """Show how an experiment stands: split, rewards, lift, and what is significant."""
+    """Show how an experiment stands.
+
+    Split, rewards, lift, and what may be claimed of it at this moment.
+    """
     from perch.app.change_experiment import standing
 
     place: Context = ctx.obj
