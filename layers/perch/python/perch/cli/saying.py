@@ -49,7 +49,9 @@ def say_odds(rollout: Rollout, tally: Tally) -> str:
     if low == 0 and math.isinf(high):
         return f"odds ratio of failures: nothing is known yet ({sure})"
     upper = "∞" if math.isinf(high) else f"{high:.3g}"
-    return f"odds ratio of failures: likeliest {test.likeliest(state):.3g}, between {low:.3g} and {upper} ({sure})"
+    best = test.likeliest(state)
+    edge = {test.odds[0]: "at most ", test.odds[-1]: "at least "}.get(best, "")
+    return f"odds ratio of failures: likeliest {edge}{best:.3g}, between {low:.3g} and {upper} ({sure})"
 
 
 def say_rules(policy: RolloutPolicy) -> list[str]:
@@ -60,7 +62,9 @@ def say_rules(policy: RolloutPolicy) -> list[str]:
 def _rules(step: Step, policy: RolloutPolicy) -> str:
     wanted = [f"for {span(timedelta(seconds=step.hold_s))}"] if step.hold_s else []
     if step.requests:
-        counted = f"compared answers, {policy.agreement:.4g} of them the same" if step.kind == "shadow" else "requests"
+        counted = (
+            f"compared answers, {100 * policy.agreement:.4g}% of them the same" if step.kind == "shadow" else "requests"
+        )
         wanted.append(f"{step.requests:,} {counted}")
     if step.proof:
         wanted.append("until shown to be no worse")

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from perch.domain.evidence import Arm, CustomMetric, Measures, Minute
-from perch.domain.judge import Judgement, Verdict, judge, span
+from perch.domain.judge import Judgement, Verdict, judge
 from perch.domain.look import Look
 from perch.domain.policy import GuardPolicy, RolloutPolicy
 from perch.domain.rollout import Phase, Rollout, Shift
@@ -189,52 +189,44 @@ def _picked(values: tuple[int, ...], columns: tuple[int, ...]) -> tuple[int, ...
 def differences(rollout: Rollout, rejudged: Rejudged, policy: RolloutPolicy) -> tuple[str, ...]:
     """Say how the course would have differed, the end first; nothing if it would have been the same."""
     looks = rejudged.looks
-    if not any(again.differs for again in looks):
+    if len(policy.steps) == len(rollout.policy.steps) and not any(again.differs for again in looks):
         return ()
-    ours, theirs = _history(rollout, looks), _course(looks, len(policy.steps))
+    ours = _history(rollout, looks)
+    theirs = _course(looks, ours, len(policy.steps))
     found = []
-    if (ours.how, ours.at) != (theirs.how, theirs.at):
+    if (ours.how, ours.at) != (theirs.how, theirs.at) and (theirs.at or ours.judged):
         found.append(_say_end(rollout, looks, ours, theirs))
     last = theirs.at or looks[-1].at
-    for step in sorted(ours.passed.keys() | theirs.passed.keys()):
-        was, now = ours.passed.get(step), theirs.passed.get(step)
-        if was == now or (now is None and was is not None and was > last):
-            continue
-        here = f"step {step + 1}"
-        if now is None and was is not None:
-            then = next(again for again in looks if again.at == was and again.step == step)
-            found.append(f"would not have passed {here} at {_at(rollout, was)}: {then.now.reason}")
-        elif now is not None:
-            instead = f" instead of {_at(rollout, was)}" if was else ", which it did not"
-            found.append(f"would have passed {here} at {_at(rollout, now)}{instead}")
-    for again in looks:
-        if again.now.gate and not again.was.gate and again.at <= last:
-            found.append(f"would have waited at the gate of step {again.step + 1} from {_at(rollout, again.at)}")
-            break
+    found += _say_steps(rollout, looks, ours, theirs, last)
+    gates = (again for again in looks if again.now.gate and not again.was.gate and again.at <= last)
+    if gate := next(gates, None):
+        found.append(f"would have waited at the gate of step {gate.step + 1} from {_at(rollout, gate.at)}")
     return tuple(found)
 
 
 @dataclass(frozen=True)
 class _Course:
-    """When each step was passed (from 0), and how and when it ended: `promoted`, `rolled back`, or not at all."""
+    """When the judge passed each step (from 0); how it ended (`promoted`, `rolled back`), when, why, by the judge?"""
 
     passed: dict[int, datetime]
     how: str = ""
     at: datetime | None = None
     reason: str = ""
+    judged: bool = False
 
 
-def _course(looks: Sequence[Again], steps: int) -> _Course:
-    """Follow what would have been said. A step counts as passed only after all before it."""
+def _course(looks: Sequence[Again], history: _Course, steps: int) -> _Course:
+    """Follow what would have been said. Whoever waits in a step that history's judge passed takes none after it."""
     passed: dict[int, datetime] = {}
     for again in looks:
         verdict, step = again.now.verdict, again.step
         if verdict in (Verdict.ROLL_BACK, Verdict.INCONCLUSIVE):
-            return _Course(passed, "rolled back", again.at, again.now.reason)
-        if verdict is Verdict.PROMOTE and step <= len(passed) and step not in passed:
+            return _Course(passed, "rolled back", again.at, again.now.reason, judged=True)
+        held = any(before not in passed for before in history.passed if before < step)
+        if verdict is Verdict.PROMOTE and not held and step not in passed:
             passed[step] = again.at
             if step == steps - 1:
-                return _Course(passed, "promoted", again.at, again.now.reason)
+                return _Course(passed, "promoted", again.at, again.now.reason, judged=True)
     return _Course(passed)
 
 
@@ -244,16 +236,36 @@ def _history(rollout: Rollout, looks: Sequence[Again]) -> _Course:
     for again in looks:
         if again.was.verdict is Verdict.PROMOTE:
             passed.setdefault(again.step, again.at)
-    how = {
-        Phase.PROMOTED: "promoted",
-        Phase.PROMOTING: "promoted",
-        Phase.ROLLED_BACK: "rolled back",
-        Phase.ROLLING_BACK: "rolled back",
-    }.get(rollout.phase, "")
-    ending = {"promoted": (Verdict.PROMOTE,), "rolled back": (Verdict.ROLL_BACK, Verdict.INCONCLUSIVE)}.get(how, ())
-    decided = bool(looks) and looks[-1].was.verdict in ending
-    at = (looks[-1].at if decided else rollout.phase_at) if how else None
-    return _Course(passed, how, at, rollout.reason)
+    how, ending = _ENDS.get(rollout.phase, ("", ()))
+    judged = bool(looks) and looks[-1].was.verdict in ending
+    at = (looks[-1].at if judged else rollout.phase_at) if how else None
+    return _Course(passed, how, at, rollout.reason, judged=judged)
+
+
+_BACK = ("rolled back", (Verdict.ROLL_BACK, Verdict.INCONCLUSIVE))
+_ENDS = {
+    Phase.PROMOTING: ("promoted", (Verdict.PROMOTE,)),
+    Phase.PROMOTED: ("promoted", (Verdict.PROMOTE,)),
+    Phase.ROLLING_BACK: _BACK,
+    Phase.ROLLED_BACK: _BACK,
+}
+
+
+def _say_steps(
+    rollout: Rollout, looks: Sequence[Again], ours: _Course, theirs: _Course, last: datetime
+) -> Iterator[str]:
+    for step in sorted(ours.passed.keys() | theirs.passed.keys()):
+        was, now = ours.passed.get(step), theirs.passed.get(step)
+        if was == now or (now is None and was is not None and was > last):
+            continue
+        here = f"step {step + 1}"
+        if now is not None:
+            instead = f" instead of {_at(rollout, was)}" if was else ", which the judge did not"
+            yield f"would have passed {here} at {_at(rollout, now)}{instead}"
+            continue
+        then = next(again for again in looks if again.at == was and again.step == step)
+        if then.now.verdict is not Verdict.PROMOTE:
+            yield f"would not have passed {here} at {_at(rollout, was)}: {then.now.reason}"
 
 
 def _say_end(rollout: Rollout, looks: Sequence[Again], ours: _Course, theirs: _Course) -> str:
@@ -283,7 +295,7 @@ def _unknown(rollout: Rollout, looks: Sequence[Look], policy: RolloutPolicy, gua
     yield from _Counting.of(rollout, guards).unknown
     yield from _unknown_steps(rollout.policy, policy, reached=max((look.step for look in looks), default=-1) + 1)
     if policy.settle_s != rollout.policy.settle_s:
-        yield f"the minutes were as old as they were then (settle {span(timedelta(seconds=rollout.policy.settle_s))})"
+        yield f"the minutes were as old as they were then ({rollout.policy.settle_s} seconds)"
     if any(getattr(guards, of) != getattr(rollout.guards, of) for of in ("error_rate", "min_errors", "probe_failures")):
         yield "alarms went off by the limits that they had then"
     if looks and looks[0].minutes and rollout.shifts and looks[0].minutes[0].at > rollout.shifts[0].at:
