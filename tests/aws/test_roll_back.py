@@ -55,7 +55,7 @@ def test_the_same_alarm_three_times_is_one_roll_back(shifting):
     ("name", "age", "why"),
     [
         (AlarmName("perch", "digits", "candidate-errors", "2"), 0, "it is of revision 2"),
-        (AlarmName("perch", "digits", "failures"), 60, "before the candidate had this traffic"),
+        (AlarmName("perch", "digits", "failures"), 60, "the judge compares them"),
         (AlarmName("perch", "digits", "probes-stable"), 0, "say nothing of the candidate"),
     ],
 )

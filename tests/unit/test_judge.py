@@ -208,8 +208,11 @@ def test_in_a_bake_the_alarm_of_the_endpoint_speaks_of_the_candidate():
     rollout = rollout_of(Step(weight=1.0, hold_s=600))
     tally = seen(rollout, 100, stable=(0, 0))
 
-    assert look(rollout, tally, alarms=(alarm(BEGAN + minutes(3), FAILURES),)).verdict is Verdict.CONTINUE
-    assert look(rollout, tally, alarms=(alarm(BEGAN + minutes(5), FAILURES),)).verdict is Verdict.ROLL_BACK
+    before, soon = (alarm(BEGAN - minutes(3), FAILURES),), (alarm(BEGAN + minutes(3), FAILURES),)
+
+    assert look(rollout, tally, alarms=before).verdict is Verdict.PROMOTE
+    assert look(rollout, tally, alarms=soon, held=4).verdict is Verdict.CONTINUE
+    assert look(rollout, tally, alarms=soon, held=5).verdict is Verdict.ROLL_BACK
 
 
 def test_an_alarm_of_another_revision_says_nothing_of_this_one():
@@ -231,9 +234,12 @@ def test_probes_of_stable_say_nothing_of_the_candidate():
 def test_failing_probes_of_the_candidate_take_it_back():
     """Golden requests that it answered before it had traffic."""
     rollout = rollout_of()
-    probes = alarm(BEGAN + minutes(6), "perch/digits/probes-candidate")
+    early = alarm(BEGAN + minutes(1), "perch/digits/probes-candidate")
+    of_another = alarm(BEGAN - minutes(1), "perch/digits/probes-candidate")
 
-    assert look(rollout, seen(rollout), alarms=(probes,)).verdict is Verdict.ROLL_BACK
+    assert look(rollout, seen(rollout), alarms=(early,), held=2).verdict is Verdict.CONTINUE
+    assert look(rollout, seen(rollout), alarms=(early,)).verdict is Verdict.ROLL_BACK
+    assert look(rollout, seen(rollout), alarms=(of_another,)).verdict is Verdict.PROMOTE
 
 
 USUAL = Measures(limits_ms=(10.0, 20.0, 40.0), usual=True, edges=(0.0, 1.0, 2.0))

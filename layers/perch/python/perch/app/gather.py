@@ -38,7 +38,7 @@ def gather(world: World, state: Endpoint, rollout: Rollout, *, now: datetime) ->
     tally = before or Tally(until=_minute(rollout.shifts[0].at))
     until = _minute(now - timedelta(seconds=rollout.policy.settle_s))
     minutes: tuple[Minute, ...] = ()
-    if tally.until < until:
+    if until - tally.until >= timedelta(seconds=max(rollout.guards.check_s, 60)):
         minutes = world.metrics.minutes(
             state.name,
             world.function(state.name),

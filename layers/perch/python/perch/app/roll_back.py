@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from perch.app.announce import announce_news
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
@@ -35,7 +37,7 @@ def roll_back_on_alarm(world: World, alarm: AlarmName, *, reason: str, since: da
     """Act on an alarm that went off at `since`."""
     for _ in range(_ATTEMPTS):
         state = world.registry.endpoint(alarm.endpoint)
-        if stale := _not_ours(state, alarm, since):
+        if stale := _not_ours(state, alarm, since, now):
             return Outcome(rolled_back=False, reason=stale)
         with suppress(Conflict):
             return _roll_back(world, state, f"alarm {alarm} went off: {reason}", actor=f"alarm {alarm}", now=now)
@@ -94,7 +96,8 @@ def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: date
         target = state.rollout.stable if state.rollout else state.previous
         if target is None or (state.rollout is None and target.pointer is None):
             raise Refused(f"endpoint {endpoint} has no earlier revision to go back to")
-        with suppress(Conflict, NotReady):  # another writer; what follows is written again below, or by the next tick
+        # Whatever stands in the way of this write, it is made again below, or, once the decision is stored, by a tick.
+        with suppress(Conflict, NotReady, ClientError, BotoCoreError):
             world.functions.route(world.function(endpoint), Routing(version=target.lambda_version))
         with suppress(Conflict):
             if state.rollout:
@@ -120,11 +123,11 @@ def _swap(world: World, state: Endpoint, target: Revision, reason: str, *, actor
     return Outcome(rolled_back=True, reason=said)
 
 
-def _not_ours(state: Endpoint, alarm: AlarmName, since: datetime) -> str | None:
+def _not_ours(state: Endpoint, alarm: AlarmName, since: datetime, now: datetime) -> str | None:
     rollout = state.rollout
     if rollout is None or rollout.phase not in (Phase.SHIFTING, Phase.PROMOTING, Phase.ROLLING_BACK):
         return f"no rollout of {state.name} has traffic to take back"
-    if why := speaks_of(alarm, since, rollout):
+    if why := speaks_of(alarm, since, rollout, now):
         return f"the alarm does not speak of this candidate: {why}"
     return None
 

@@ -105,7 +105,7 @@ def judge(
     def say(verdict: Verdict, reason: str, **more: object) -> Judgement:
         return Judgement(verdict=verdict, reason=reason, findings=findings, **more)  # type: ignore[arg-type]
 
-    if objection := next(_objections(rollout, tally, alarms, findings, replayed), None):
+    if objection := next(_objections(rollout, tally, alarms, findings, replayed, now), None):
         return say(Verdict.ROLL_BACK, f"{objection}{_minute(rollout, tally)}")
     verdict, reason, more = _of_the_step(rollout, tally, alarms, replayed, paused, now)
     overdue = now - rollout.phase_at >= timedelta(seconds=max(rollout.policy.deadline_s, rollout.current_step.hold_s))
@@ -141,11 +141,12 @@ def _objections(
     alarms: tuple[AlarmSeen, ...],
     findings: tuple[Finding, ...],
     replayed: Replayed | None,
+    now: datetime,
 ) -> Iterator[str]:
     """Say what speaks against the candidate, the gravest first."""
     for alarm in alarms:
         name = parse_alarm(alarm.name)
-        if alarm.in_alarm and name and speaks_of(name, alarm.since, rollout) is None:
+        if alarm.in_alarm and name and speaks_of(name, alarm.since, rollout, now) is None:
             yield f"alarm {alarm.name} went off at {alarm.since:%Y-%m-%d %H:%M:%S}: {alarm.reason}"
     for finding in findings:
         if finding.says is Says.OBJECTS and not finding.dry_run:
@@ -188,8 +189,6 @@ def _lacking(
         )
     if step.proof and not _proved(rollout, tally, replayed):
         yield f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}", True
-    if guards.check_s and now.timestamp() // guards.check_s == rollout.phase_at.timestamp() // guards.check_s:
-        yield f"looks again in the next {span(timedelta(seconds=guards.check_s))}", False
 
 
 def _agreement(rollout: Rollout, replayed: Replayed) -> tuple[bool | None, str]:
@@ -311,28 +310,28 @@ def _traffic(recent: tuple[Minute, ...]) -> float:
     return sum(m.stable.requests + m.candidate.requests for m in recent) / len(recent) if recent else 0.0
 
 
-def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout) -> str | None:
-    """Say why an alarm that went off at `since` is no objection to the candidate of a rollout; None if it is one.
+def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout, now: datetime) -> str | None:
+    """Say why an alarm that went off at `since`, and is off `now`, is no objection to a candidate; None if it is one.
 
-    An alarm of one revision speaks of that revision, if it went off in this rollout. One of the whole endpoint speaks
-    of the candidate only while that has all the traffic, and if all that it looks back at had the candidate in it;
-    before, only a comparison can tell whose failures they are. Stable's own probes never speak of a candidate.
+    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only while that
+    has all the traffic; before, only a comparison can tell whose failures they are. What went off before the candidate
+    had its traffic must not block the fix; what went off soon after may look back at the time before, and speaks when
+    it is still off once that is past. Stable's own probes never speak of a candidate.
     """
     revision = rollout.revision.lambda_version if rollout.revision else ""
     if alarm.guard == STABLE_PROBES:
         return "the probes of the stable revision say nothing of the candidate"
-    if alarm.version and alarm.version != revision:
-        return f"it is of revision {alarm.version}, the candidate is {revision}"
     if alarm.version:
-        return None if since >= rollout.started_at else f"it went off before {rollout.id} began"
-    moved = rollout.shifts[-1].at if rollout.shifts else rollout.started_at
-    if rollout.phase is Phase.PROMOTING:
-        moved = rollout.phase_at
-    if since < moved + ALARM_MEMORY:
-        return "it looks back at minutes from before the candidate had this traffic"
-    if alarm.guard == CANDIDATE_PROBES or rollout.weight == 1:
-        return None
-    return "it is of both revisions; the judge compares them"
+        return None if alarm.version == revision else f"it is of revision {alarm.version}, the candidate is {revision}"
+    probes = alarm.guard == CANDIDATE_PROBES
+    if not probes and (rollout.weight < 1 or not rollout.shifts):
+        return "it is of both revisions; the judge compares them"
+    began = (rollout.shifted_at if probes else rollout.shifts[-1].at) or rollout.started_at
+    if since < began:
+        return "it went off before the candidate had this traffic"
+    if now < began + ALARM_MEMORY:
+        return "it still looks back at minutes from before the candidate had this traffic"
+    return None
 
 
 def span(length: timedelta) -> str:
