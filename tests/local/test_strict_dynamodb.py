@@ -85,3 +85,26 @@ def test_a_condition_holds_for_one_of_many(table):
 def fresh(sk):
     (request,) = put(sk, ConditionExpression="attribute_not_exists(pk)").values()
     return {name: value for name, value in request.items() if name != "TableName"}
+
+
+def test_a_cancelled_transaction_leaves_every_item_that_it_names_as_it_was(table):
+    """What it would have made, changed and deleted; and nothing else is touched."""
+    for sk in ("changed", "deleted", "replaced"):
+        table.put_item(TableName="items", Item={"pk": {"S": "all"}, "sk": {"S": sk}, "n": {"L": [{"N": "1"}]}})
+    before = table.scan(TableName="items", ConsistentRead=True)["Items"]
+    key = {"TableName": "items", "Key": {"pk": {"S": "all"}, "sk": {"S": "changed"}}}
+    change = {"UpdateExpression": "SET n[0] = :two", "ExpressionAttributeValues": {":two": {"N": "2"}}}
+    items = [
+        put("made"),
+        put("replaced"),
+        {"Update": {**key, **change}},
+        {"Delete": {**key, "Key": {"pk": {"S": "all"}, "sk": {"S": "deleted"}}}},
+        {"Update": {**key, **change, "Key": {"pk": {"S": "all"}, "sk": {"S": "absent"}}}},  # it has no n to change
+    ]
+    with pytest.raises(ClientError, match="TransactionCanceled"):
+        table.transact_write_items(TransactItems=items)
+    assert table.scan(TableName="items", ConsistentRead=True)["Items"] == before
+
+    table.transact_write_items(TransactItems=items[:-1])
+    after = {i["sk"]["S"]: i.get("n") for i in table.scan(TableName="items", ConsistentRead=True)["Items"]}
+    assert after == {"changed": {"L": [{"N": "2"}]}, "made": None, "replaced": None}
