@@ -65,6 +65,17 @@ def start(d, shares=None, *, versions=None, **fields):
     return said
 
 
+def through(d):
+    """Let a rollout take its steps, with traffic in which nothing fails."""
+    for _ in range(80):
+        if d.state.rollout is None:
+            return
+        d.both()
+        d.now += timedelta(minutes=1)
+        d.tick()
+    raise AssertionError(d.world.registry.ledger("digits")[-1])
+
+
 def served(d):
     """The split that the stable revision's environment holds, as its predictor reads it."""
     text = environment(d).get("PERCH_EXPERIMENT")
@@ -128,9 +139,7 @@ def test_the_first_revision_takes_the_endpoints_own_steps_and_a_ramp_goes_direct
     assert d.alias == Routing(version="2", other="3", weight=0.05)
     with pytest.raises(Refused, match="being rolled out; rewards count once it serves all"):
         reward(d, "ada")
-    for _ in range(80):
-        d.both()
-        d.tick()
+    through(d)
     assert d.alias == Routing(version="3")
 
     asked = len(d.predictors.asked)
@@ -427,9 +436,9 @@ def test_when_the_last_challenger_is_braked_the_experiment_is_over(d):
 
     assert d.state.experiment is None
     assert served(d) is None
-    assert [e.kind for e in d.world.registry.ledger("digits") if "every challenger was braked" in e.reason] == [
-        "ExperimentEnded"
-    ]
+    braked = d.kinds.index("VariantBraked")
+    assert d.kinds[braked + 1] == "ExperimentEnded"
+    assert d.world.registry.ledger("digits")[braked + 1].reason.endswith("every challenger was braked")
 
 
 def test_failures_of_all_alike_brake_nobody(d):
@@ -470,8 +479,8 @@ def test_a_bandit_moves_users_to_what_earns_more_once_an_hour(d):
         count(d, "challenger", requests=20)
         d.tick()
     assert d.kinds.count("SharesChanged") == 0
-    for _ in range(60):
-        d.tick()
+    for _ in range(10):
+        d.tick(6)
 
     entry = next(e for e in d.world.registry.ledger("digits") if e.kind == "SharesChanged")
     assert entry.actor == "bandit"
@@ -488,8 +497,8 @@ def test_a_bandit_leaves_alone_what_is_nearly_right(d):
         count(d, "champion", requests=50)
         count(d, "challenger", requests=50)
         d.tick()
-    for _ in range(70):
-        d.tick()
+    for _ in range(10):
+        d.tick(7)
 
     assert "SharesChanged" not in d.kinds
 
@@ -501,17 +510,13 @@ def test_a_winner_is_the_next_rollout_by_the_endpoints_own_strategy(canary):
     """It takes the steps from the experiment's revision, and carries no experiment."""
     d = canary
     start(d)
-    for _ in range(80):
-        d.both()
-        d.tick()
+    through(d)
     said = end_experiment(d.world, "digits", winner="challenger", reason="it sells", actor="ada", now=d.now)
     d.tick()
 
     assert "challenger (v2) wins: it sells" in said
     assert d.alias == Routing(version="3", other="4", weight=0.05)
-    for _ in range(80):
-        d.both()
-        d.tick()
+    through(d)
     assert d.state.stable.pointer.version == "v2"
     assert d.state.stable.number == d.world.registry.require_version("digits", "v2").number
     assert served(d) is None

@@ -3,6 +3,7 @@
     not served as it shall be  ─► a revision is proposed, once; if that came to nothing, the experiment ends
     a variant fails its users  ─► it is braked: its users go back to the champion
     a bandit's hour is over    ─► shares move to what is probably best
+    nobody is left to compare  ─► it ends
     over, but still served     ─► a revision without it is proposed
 
 Each is a change of state like any other, made by the driver's next commit; the revision that follows goes through the
@@ -35,6 +36,8 @@ def conduct(world: World, state: Endpoint, *, now: datetime) -> Change | str | N
     experiment = state.experiment
     if experiment is None:
         return _withdraw(world, state, now)
+    if all(variant.braked for variant in experiment.challengers):
+        return moves.ended(state, "every challenger was braked", winner=None, actor="judge", now=now)
     text = experiment.split.to_json()
     if state.stable is None or state.stable.experiment != text:
         if experiment.proposed != text:
@@ -73,21 +76,12 @@ def _brake(world: World, state: Endpoint, experiment: Experiment, now: datetime)
         seen = brake.look(seen, experiment.champion.name, minutes, until=until)
         kept_until = experiment.started_at + LONGEST
         world.experiments.keep_watch(state.name, experiment.id, before, seen, expires=kept_until)
-    running = [v.name for v in experiment.challengers if not v.braked]
     failing = brake.failing(
         seen, experiment.champion.name, [v.name for v in experiment.challengers], alpha=experiment.alpha
     )
-    for name in running:
-        if reason := failing.get(name):
-            if running == [name]:
-                return moves.ended(
-                    state,
-                    f"every challenger was braked, the last because {reason}",
-                    winner=None,
-                    actor="judge",
-                    now=now,
-                )
-            return moves.braked(state, name, reason, now=now, inputs={"counts": seen.counts})
+    for variant in experiment.challengers:
+        if not variant.braked and (reason := failing.get(variant.name)):
+            return moves.braked(state, variant.name, reason, now=now, inputs={"counts": seen.counts})
     return None
 
 
