@@ -26,6 +26,7 @@ SPOKEN = {
     "MIT No Attribution License (MIT-0)": "MIT-0",
     "Apache Software License": "Apache-2.0",
     "Apache License v2.0": "Apache-2.0",
+    "Python Software Foundation License": "PSF-2.0",
     "BSD": "BSD-3-Clause",
     "BSD License": "BSD-3-Clause",
     "BSD 2-Clause License": "BSD-2-Clause",

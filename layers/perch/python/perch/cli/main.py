@@ -12,7 +12,21 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from perch.cli import clock, experiments, ledger, logs, models, plan, predict, push, replay, rollouts, status, up
+from perch.cli import (
+    clock,
+    experiments,
+    ledger,
+    logs,
+    models,
+    plan,
+    predict,
+    push,
+    replay,
+    rollouts,
+    simulate,
+    status,
+    up,
+)
 from perch.cli.context import Context, Options
 from perch.cli.errors import explain
 from perch.cli.running import find_running
@@ -103,6 +117,7 @@ app.command()(push.push)
 app.command()(status.status)
 app.command()(predict.predict)
 app.command()(plan.plan)
+app.command()(simulate.simulate)
 app.add_typer(rollouts.app, name="rollouts")
 app.command()(rollouts.rollback)
 app.command()(replay.replay)

@@ -7,9 +7,9 @@
 No servers and no workers: the predictor is a stand-in that passes its probes, and traffic is what somebody counts into
 the metric store. One miniature a process at a time, since moto's state belongs to the process.
 
-Metrics are read without the wire: the same queries, evaluated by the same code as behind the CloudWatch API, but not
-written into HTTP messages and back, which would take most of the time. Left out: the event bus (nothing is announced to
-anybody), replays, hooks, and the alarms that the template makes of the whole endpoint.
+What is only read at every tick, metrics and states of alarms, is read without the wire: by the same code as behind the
+CloudWatch API, but not written into HTTP messages and back, which would take most of the time. Left out: the event bus
+(nothing is announced to anybody), replays, hooks, and the alarms that the template makes of the whole endpoint.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import boto3
@@ -29,14 +30,19 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import Loader
 from moto import mock_aws
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core import responses
+from moto.dynamodb.models import dynamodb_backends
 
 from perch.app.advance import Progress, advance
 from perch.app.roll_back import roll_back_on_alarm
 from perch.app.world import World, make_world
+from perch.aws.alarms import Alarms
 from perch.aws.clients import Clients
 from perch.aws.evidence import RevisionMetrics
 from perch.domain.codec import parse_time
 from perch.domain.errors import NotReady
+from perch.domain.judge import AlarmSeen
 from perch.domain.model import ModelVersion, Pointer, Probe
 from perch.domain.names import parse_alarm
 from perch.domain.policy import EndpointPolicy, Settings
@@ -45,13 +51,15 @@ from perch.local.alarms.evaluator import AlarmEvaluator
 from perch.local.clock import VirtualClock
 from perch.local.metrics.api import MetricsApi, evaluate_queries, read_query
 from perch.local.metrics.store import MetricStore
+from perch.local.patches import Patches
 from perch.local.ports import Invocation
 
 NAME, TABLE, BUCKET, REGION = "perch", "registry", "model-store", "us-east-1"
 START = datetime(2026, 1, 5, tzinfo=UTC)
-_ROLL_BACK = f"arn:aws:lambda:{REGION}:123456789012:function:{NAME}-roll-back"
+_ACCOUNT = "123456789012"
+_ROLL_BACK = f"arn:aws:lambda:{REGION}:{_ACCOUNT}:function:{NAME}-roll-back"
 _LOADER = Loader()  # reading the service models takes longer than a rollout
-_QUICK = Config(parameter_validation=False)  # the adapters' own tests run with it
+_QUICK = Config(parameter_validation=False, user_agent="perch")  # the adapters' own tests run without it
 
 
 @dataclass
@@ -76,7 +84,15 @@ class Miniature:
         self.ticks += 1
         now = self.clock.now()
         # A timer that stands still: what a probe really takes here says nothing.
-        return advance(self.world, self.policy, now=now, owner=f"tick-{self.ticks}", timer=lambda: 0.0)
+        done = advance(self.world, self.policy, now=now, owner=f"tick-{self.ticks}", timer=lambda: 0.0)
+        self._forget_looks()
+        return done
+
+    def _forget_looks(self) -> None:
+        """Drop what nothing here reads: moto copies the whole table for every transaction."""
+        for items in dynamodb_backends[_ACCOUNT][REGION].tables[TABLE].items.values():
+            for key in [key for key in items if key.value.startswith("LOOK#")]:
+                del items[key]
 
     def register(self, version: str) -> None:
         """Put a model version into the registry, as its registration would; the next tick takes it up."""
@@ -159,11 +175,30 @@ class _Wireless:
         yield {"MetricDataResults": results}
 
 
+class _Alarms(Alarms):
+    """The alarms, whose states are read from moto itself."""
+
+    def of(self, endpoint: str) -> tuple[AlarmSeen, ...]:
+        known = cloudwatch_backends[_ACCOUNT][REGION].alarms.values()
+        return tuple(
+            AlarmSeen(
+                name=alarm.name,
+                in_alarm=alarm.state_value == "ALARM",
+                since=alarm.state_transitioned_timestamp,
+                reason=alarm.state_reason,
+            )
+            for alarm in known
+            if alarm.name.startswith(f"{NAME}/{endpoint}/")
+        )
+
+
 @contextmanager
 def miniature(policy: EndpointPolicy, *, start: datetime = START) -> Iterator[Miniature]:
     """Deploy one endpoint: table, bucket, function with its placeholder version, alias `live`."""
     with mock_aws():
-        clock, store = VirtualClock(start), MetricStore()
+        clock, store, patches = VirtualClock(start), MetricStore(), Patches()
+        # moto looks through a class for its methods at every request
+        patches.set(responses, "method_names_from_class", cache(responses.method_names_from_class))
         strict.install(strict.StrictSettings(clock=clock, invoker=_Predictor()))
         api = MetricsApi(store, now=clock.now)
         api.install()
@@ -176,6 +211,7 @@ def miniature(policy: EndpointPolicy, *, start: datetime = START) -> Iterator[Mi
             alarms.uninstall()
             api.uninstall()
             strict.uninstall()
+            patches.undo()
 
 
 def _deploy(policy: EndpointPolicy, clock: VirtualClock, store: MetricStore) -> Miniature:
@@ -184,9 +220,10 @@ def _deploy(policy: EndpointPolicy, clock: VirtualClock, store: MetricStore) -> 
     session.set_default_client_config(_QUICK)
     clients = Clients(boto3.Session(botocore_session=session, region_name=REGION))
     settings = Settings(name=NAME, endpoints=(policy,))
-    world = make_world(clients, settings, table=TABLE, bucket=BUCKET, alarm_actions=(_ROLL_BACK,))
+    world = make_world(clients, settings, table=TABLE, bucket=BUCKET)
     wireless: Any = _Wireless(store)
-    world = replace(world, metrics=RevisionMetrics(wireless))
+    alarms = _Alarms(clients.cloudwatch, name=NAME, actions=(_ROLL_BACK,))
+    world = replace(world, metrics=RevisionMetrics(wireless), alarms=alarms)
     clients.dynamodb.create_table(
         TableName=TABLE,
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
