@@ -8,12 +8,15 @@ whoever dies in between leaves the next tick the same evidence, and so the same 
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from perch.app.gather import Seen, freeze, gather
 from perch.app.turn import Turn
 from perch.domain import moves
 from perch.domain.codec import dump
+from perch.domain.errors import Conflict
 from perch.domain.judge import Judgement, Verdict, judge, safe_weight
 from perch.domain.look import Look
 from perch.domain.names import parse_alarm
@@ -24,6 +27,9 @@ from perch.domain.tally import Tally
 def watch(turn: Turn, state: Endpoint, rollout: Rollout) -> Change | str:
     """Judge the step under way and decide the move that follows; text says what is waited for."""
     seen = gather(turn.world, state, rollout, now=turn.now)
+    # An event that comes late tells a time that is over: what was counted already was counted before now.
+    settled = seen.tally.until + timedelta(seconds=rollout.policy.settle_s)
+    turn = replace(turn, now=max(turn.now, settled))
     _keep_alarms(turn, rollout, seen)
     judgement = judge(
         rollout, seen.tally, alarms=seen.alarms, replayed=seen.replayed, paused=state.paused, now=turn.now
@@ -82,10 +88,20 @@ def take_step(
 
 
 def _keep_alarms(turn: Turn, rollout: Rollout, seen: Seen) -> None:
-    """Make the candidate's alarms again if somebody deleted them."""
+    """Make the candidate's alarms again if somebody deleted them.
+
+    Another run may have, at the end of the rollout, after our look at the state. Whoever ends one says so before
+    deleting; so what is made is taken away again unless the step is still under way after that.
+
+    Raises:
+        Conflict: the rollout is over.
+    """
     assert rollout.revision is not None  # noqa: S101 - it is in a step
-    version = rollout.revision.lambda_version
-    if not any(name.version == version for alarm in seen.alarms if (name := parse_alarm(alarm.name))):
-        turn.world.alarms.watch(
-            turn.policy.name, rollout.guards, turn.function, version, stable=rollout.stable.lambda_version
-        )
+    version, endpoint = rollout.revision.lambda_version, turn.policy.name
+    if any(name.version == version for alarm in seen.alarms if (name := parse_alarm(alarm.name))):
+        return
+    turn.world.alarms.watch(endpoint, rollout.guards, turn.function, version, stable=rollout.stable.lambda_version)
+    found = turn.world.registry.endpoint(endpoint).rollout
+    if found is None or (found.id, found.phase) != (rollout.id, rollout.phase):
+        turn.world.alarms.unwatch(endpoint)
+        raise Conflict(f"rollout {rollout.id} is over; read its endpoint again")

@@ -166,7 +166,7 @@ def _lacking(
     rollout: Rollout, tally: Tally, alarms: tuple[AlarmSeen, ...], replayed: Replayed | None, now: datetime
 ) -> Iterator[tuple[str, bool]]:
     """Say what the step still lacks, and whether more traffic would help."""
-    step, guards = rollout.current_step, rollout.guards
+    step = rollout.current_step
     held = now - rollout.phase_at
     if incident := _incident(rollout, tally, alarms):
         yield incident, False
@@ -313,20 +313,24 @@ def _traffic(recent: tuple[Minute, ...]) -> float:
 def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout, now: datetime) -> str | None:
     """Say why an alarm that went off at `since`, and is off `now`, is no objection to a candidate; None if it is one.
 
-    An alarm of one revision speaks of that revision. One of the whole endpoint speaks of the candidate only while that
-    has all the traffic; before, only a comparison can tell whose failures they are. What went off before the candidate
-    had its traffic must not block the fix; what went off soon after may look back at the time before, and speaks when
-    it is still off once that is past. Stable's own probes never speak of a candidate.
+    An alarm of one revision speaks of that revision, if it went off in this rollout. One of the whole endpoint speaks
+    of the candidate only while that has all the traffic; before, only a comparison can tell whose failures they are.
+    What went off before the candidate had its traffic must not block the fix; what went off soon after may look back at
+    the time before, and speaks when it is still off once that is past. Stable's own probes never speak of a candidate.
     """
     revision = rollout.revision.lambda_version if rollout.revision else ""
     if alarm.guard == STABLE_PROBES:
         return "the probes of the stable revision say nothing of the candidate"
     if alarm.version:
-        return None if alarm.version == revision else f"it is of revision {alarm.version}, the candidate is {revision}"
+        another = f"it is of revision {alarm.version}, the candidate is {revision}" * (alarm.version != revision)
+        earlier = f"it went off before {rollout.id} began" * (since < rollout.started_at)
+        return another or earlier or None
     probes = alarm.guard == CANDIDATE_PROBES
     if not probes and (rollout.weight < 1 or not rollout.shifts):
         return "it is of both revisions; the judge compares them"
     began = (rollout.shifted_at if probes else rollout.shifts[-1].at) or rollout.started_at
+    if rollout.phase is Phase.PROMOTING and not probes:
+        began = rollout.phase_at
     if since < began:
         return "it went off before the candidate had this traffic"
     if now < began + ALARM_MEMORY:

@@ -113,12 +113,14 @@ def _alike(tally: Tally, minute: Minute) -> Tally:
         return Arm(requests=arm.requests, failures=arm.failures, cold=arm.cold)
 
     kept = {name: state for name, state in tally.tests.items() if name in (ERRORS, SPLIT)}
+    recent = (replace(one, candidate=only(one.candidate), stable=only(one.stable)) for one in tally.recent)
     return replace(
         tally,
         candidate=only(tally.candidate),
         stable=only(tally.stable),
         candidate_step=only(tally.candidate_step),
         stable_step=only(tally.stable_step),
+        recent=tuple(recent),
         tests=kept,
     )
 
