@@ -328,6 +328,22 @@ def test_the_history_tells_the_life_of_an_alarm(it, cloudwatch):
     assert items[1]["Timestamp"] == START + timedelta(seconds=65)
 
 
+def test_the_history_can_be_asked_for_a_span_of_time(it, cloudwatch):
+    """StartDate and EndDate, both inclusive."""
+    alarm(cloudwatch)
+    fail(it)
+    it.advance(65)
+
+    def kinds(**span):
+        items = cloudwatch.describe_alarm_history(AlarmName="perch/digits/failures", **span)["AlarmHistoryItems"]
+        return [item["HistoryItemType"] for item in items]
+
+    went_off = START + timedelta(seconds=65)
+    assert kinds(StartDate=went_off) == ["Action", "StateUpdate"]
+    assert kinds(EndDate=START) == ["ConfigurationUpdate"]
+    assert kinds(StartDate=went_off + timedelta(seconds=1)) == []
+
+
 def test_a_week_of_ticks_and_alarms_passes_in_virtual_time(it, cloudwatch):
     """Every tick fires, every alarm is evaluated, and nothing but the ticks happens."""
     it.rule("tick", function_arn("tick"), schedule="rate(1 minute)")

@@ -31,13 +31,13 @@ from moto.core.responses import ActionResult
 from perch.local.alarms.evaluate import COMPARISONS, TREATMENTS, AlarmSpec, State, evaluate, reason_data
 from perch.local.alarms.messages import Change, StateSeen, is_returned
 from perch.local.clock import Timer, VirtualClock
-from perch.local.metrics.api import Query, evaluate_queries, read_query
+from perch.local.metrics.api import Query, aware, evaluate_queries, read_query
 from perch.local.metrics.statistic import read_statistic
 from perch.local.metrics.store import MetricStore, Point, Series, check_period
 from perch.local.patches import Patches
 
 _log = logging.getLogger(__name__)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _FOREVER = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _DAY_S = 86400
 _HISTORY_LIMIT = 2000
 _ACTIONS = {"ALARM": "alarm_actions", "OK": "ok_actions", "INSUFFICIENT_DATA": "insufficient_data_actions"}
@@ -278,10 +278,13 @@ class AlarmEvaluator:
     def _describe_history(self, response: Any) -> ActionResult:
         params = response._get_params()  # noqa: SLF001 - the way moto's responses read their request
         name, kind = params.get("AlarmName"), params.get("HistoryItemType")
+        since, until = aware(params.get("StartDate") or _EPOCH), aware(params.get("EndDate") or _FOREVER)
         items = [
             item
             for item in self._history
-            if name in (None, item["AlarmName"]) and kind in (None, item["HistoryItemType"])
+            if name in (None, item["AlarmName"])
+            and kind in (None, item["HistoryItemType"])
+            and since <= item["Timestamp"] <= until
         ]
         if params.get("ScanBy") != "TimestampAscending":
             items.reverse()

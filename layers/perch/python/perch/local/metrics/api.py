@@ -172,7 +172,7 @@ class MetricsApi:
         for number, datum in enumerate(metric_data, 1):
             _check_datum(backend, datum, number)
         for datum in metric_data:
-            at = _aware(datum["Timestamp"]) if datum.get("Timestamp") else self._now()
+            at = aware(datum["Timestamp"]) if datum.get("Timestamp") else self._now()
             where = (namespace, datum["MetricName"], _dimensions(datum.get("Dimensions")))
             unit = datum.get("Unit") or "None"
             if values := datum.get("Values"):
@@ -203,7 +203,7 @@ class MetricsApi:
         end_time: datetime,
         scan_by: str = "TimestampAscending",
     ) -> list[dict[str, Any]]:
-        start, end = _aware(start_time), _aware(end_time)
+        start, end = aware(start_time), aware(end_time)
         if start > end:
             raise ValidationError("The parameter EndTime must be greater than StartTime.")
         if start == end:
@@ -262,7 +262,7 @@ class MetricsApi:
         plain, extended = params.get("Statistics") or [], params.get("ExtendedStatistics") or []
         if not plain and not extended:
             raise InvalidParameterCombination("Must specify either Statistics or ExtendedStatistics")
-        start, end = _aware(params["StartTime"]), _aware(params["EndTime"])
+        start, end = aware(params["StartTime"]), aware(params["EndTime"])
         if start >= end:
             raise InvalidParameterValue("The parameter StartTime must be less than the parameter EndTime.")
         series = Series.of(params["Namespace"], params["MetricName"], _dimensions(params.get("Dimensions")))
@@ -321,7 +321,8 @@ def _dimensions(raw: Any) -> dict[str, str]:
     return {item["Name"]: item["Value"] for item in raw or []}
 
 
-def _aware(value: datetime) -> datetime:
+def aware(value: datetime) -> datetime:
+    """Return a time of a request, which is in UTC where it does not say so."""
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
