@@ -20,6 +20,7 @@ from perch.local.strict import (
     lambda_layers,
     lambda_permissions,
     logs,
+    modules,
     routes,
 )
 from perch.local.strict import settings as _settings
@@ -46,6 +47,7 @@ _PARTS = (
     cloudformation,
     bucket_policy,
     dynamodb,
+    modules,
 )
 
 
