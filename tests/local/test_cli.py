@@ -225,6 +225,7 @@ def test_a_rollout_is_shown_taken_back_and_told_as_a_story(session: Session) -> 
     perch("clock", "--advance", "5m")
     moving = endpoint()["rollout"]
     page = perch("status").stdout
+    watched = perch("rollouts", "watch", "digits").stdout
     back = ask("rollback", "digits", "--reason", "users complain", "--actor", "ada")
     perch("clock", "--advance", "2m")
     after = endpoint()
@@ -241,12 +242,16 @@ def test_a_rollout_is_shown_taken_back_and_told_as_a_story(session: Session) -> 
     assert [e["kind"] for e in story["ledger"]] == [
         "RolloutStarted",
         "RevisionPublished",
+        "BaselineFrozen",
         "StepEntered",
         "RollbackDecided",
         "RolloutRolledBack",
     ]
     assert [e["reason"] for e in story["ledger"] if e["actor"] == "ada"] == ["users complain"]
+    assert f"╭─ {moving['id']} ─" in watched
+    assert "▶ step 1 5% for 6h, 50 requests" in watched
     assert "users complain" in perch("rollouts", "show", moving["id"]).stdout
+    assert "ada decided to take it back at" in perch("rollouts", "explain", moving["id"]).stdout
     assert next(r["id"] for r in ask("rollouts", "list", "digits")) == moving["id"]
 
     started = ask("rollouts", "start", "digits", "v2", "--actor", "ada", "--reason", "it was the network")

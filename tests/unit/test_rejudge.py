@@ -82,7 +82,8 @@ def histories(draw):
     happens, counted = {}, []
     for i in range(length):
         at, since = BEGAN + minutes(i + 2), BEGAN + minutes(draw(st.integers(0, i + 1)))
-        name = draw(st.sampled_from(["candidate-errors/3", "candidate-errors/9", "failures", "probes-stable"]))
+        names = ["candidate-errors/3", "candidate-errors/9", "failures", "probes-stable", "probes-candidate"]
+        name = draw(st.sampled_from(names))
         off = AlarmSeen(name=f"perch/digits/{name}", in_alarm=True, since=since, reason="1 > 0")
         says = draw(
             st.sampled_from(
