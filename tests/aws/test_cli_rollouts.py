@@ -210,7 +210,7 @@ def test_rollback_goes_to_a_version_that_served_before(d):
 
 
 def test_an_emergency_moves_the_traffic_at_once_and_pauses(moving):
-    """Before any tick; the second time, with nothing under way, it goes to the revision before."""
+    """Before any tick; with nothing under way it goes to the revision before, and pauses the endpoint."""
     assert moving.alias.other == "3"
     told = ask("rollback", "digits", "--emergency", "--reason", "fire")
 
@@ -218,6 +218,15 @@ def test_an_emergency_moves_the_traffic_at_once_and_pauses(moving):
     assert moving.alias == Routing(version="2")
     moving.settle()
     assert newest(moving).phase is Phase.ROLLED_BACK
+
+    perch("rollouts", "start", "digits", "v2", "--direct")
+    moving.settle()
+    assert moving.alias == Routing(version=moving.state.stable.lambda_version) != Routing(version="2")
+    told = ask("rollback", "digits", "--emergency", "--reason", "fire again")
+
+    assert moving.alias == Routing(version="2")
+    assert "`perch rollouts resume digits`" in told["reason"]
+    assert moving.state.paused.startswith("fire again")
 
 
 # -- what people see ----------------------------------------------------------------------------------------------
