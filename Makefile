@@ -35,7 +35,7 @@ layers: .venv/.installed ## Build the Lambda layers (cached).
 	$(BIN)/python -m cdk.layers
 
 bench: .venv/.installed ## Run every benchmark and save its result.
-	for name in handler_overhead gateway_throughput loop judge_rates; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in handler_overhead gateway_throughput loop judge_rates judgement_cost; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what was built and installed.
 	rm -rf .venv .perch cdk.out node_modules

@@ -3,11 +3,11 @@
 X is hypergeometric: of `hits` hits among `trials` + `other_trials`, X fall among the `trials`. Tilted by an odds ratio
 θ it has f(x; θ) = C(n1, x)·C(n0, k-x)·θˣ / Σ, and f(x; θ)/f(x; 1) = θˣ / E[θ^X]: what is needed is log E[θ^X].
 
-The sum starts beside its largest term and ends where terms no longer matter (below 1e-17 of it; they are log-concave,
+The sum starts beside its largest term and ends where terms no longer matter (below 1e-13 of it; they are log-concave,
 so those that follow matter less). When the tilted X spreads wide, d times the sum of every d-th term is the same: X is
 a sum of independent coin tosses (its generating function has real roots only), so its characteristic function obeys
 |φ(t)| <= exp(-2·Var·sin²(t/2)), and the multiples of d hold 1/d of the probability up to the mean of φ(2πj/d) over
-j = 1 … d-1. d is the largest power of two for which those are below e⁻⁴⁵, which is 1 for small counts. So some 25 to 60
+j = 1 … d-1. d is the largest power of two for which those are below e⁻³⁴, which is 1 for small counts. So some 20 to 45
 terms suffice, however many requests there were, with an error far below that of floating-point logarithms.
 """
 
@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, lgamma, log, pi, sin, sqrt
 
-TAIL = 1e-17
-ALIAS = 45.0  # e to the minus this is what a stride may cost; 40 would do, the rest covers the estimate of the variance
+TAIL = 1e-13
+ALIAS = 34.0  # e to the minus this is what a stride may cost; 30 would do, the rest covers the estimate of the variance
 
 
 def log_means(log_odds: Sequence[float], trials: int, other_trials: int, hits: int) -> list[float]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from perch.domain.blast_radius import excess_failures
 from perch.domain.evidence import Arm, Measures, Minute
@@ -149,24 +150,35 @@ def _tests(guards: GuardPolicy, measures: Measures | None, minute: Minute) -> di
 
 def error_test(guards: GuardPolicy) -> Comparison:
     """The comparison of failures, whose grid also holds the margin that "not worse" rules out."""
-    return Comparison().including(guards.margin)
+    return _comparison(guards.margin)
 
 
 def latency_test(guards: GuardPolicy) -> Comparison:
     """The comparison of slow requests."""
-    return Comparison().including(guards.latency_odds)
+    return _comparison(guards.latency_odds)
 
 
 def split_test() -> Split:
     """The test of the share of requests that the candidate got."""
-    return Split()
+    return _SPLIT
 
 
 def shift_test(guards: GuardPolicy, bins: int) -> ShiftTest | None:
     """The test of predictions over a number of bins; a small grid, since there is one state a contrast."""
-    margin = guards.shift_odds
-    if margin is None or bins < 2:
-        return None
+    return None if guards.shift_odds is None or bins < 2 else _shift(guards.shift_odds, bins)
+
+
+# Tests hold no evidence, so they are made once: making them costs as much as asking them.
+_SPLIT = Split()
+
+
+@lru_cache(maxsize=64)
+def _comparison(null: float) -> Comparison:
+    return Comparison().including(null)
+
+
+@lru_cache(maxsize=64)
+def _shift(margin: float, bins: int) -> ShiftTest:
     odds = (1 / (4 * margin), 1 / (2 * margin), 1 / margin, 1.0, margin, 2 * margin, 4 * margin)
     return ShiftTest(contrasts(bins), margin, Comparison(odds, (1.0,) * len(odds)))
 
