@@ -179,3 +179,17 @@ def test_a_version_that_failed_is_tried_again_only_when_asked(shifting):
     d.settle()
     with pytest.raises(Refused, match="serves digits already"):
         start(d.world, "digits", "v1", actor="grace", now=d.now)
+
+
+def test_a_version_that_a_person_starts_before_the_driver_saw_it_is_rolled_out_once(deployment):
+    """The upload is in the ledger as taken care of, and not in the queue a second time."""
+    deployment.live("v1")
+    deployment.registered("v2")
+    start(deployment.world, "digits", "v2", actor="grace", now=deployment.now)
+    deployment.tick()
+    deployment.tick()
+
+    assert deployment.state.rollout.candidate.actor == "grace"
+    assert deployment.state.queue == ()
+    refused = [e.reason for e in deployment.world.registry.ledger("digits") if e.kind == "RolloutRefused"]
+    assert refused == ["digits v2 was started by hand already"]

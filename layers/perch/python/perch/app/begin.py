@@ -20,6 +20,10 @@ def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
         return None
     version = found[0]
     candidate = Candidate(pointer=version.pointer, number=version.number, cause="upload", actor=version.created_by)
+    waiting = (*state.queue, *((state.rollout.candidate,) if state.rollout else ()))
+    if any(known.pointer == candidate.pointer for known in waiting):
+        reason = f"{candidate.label} was started by hand already"
+        return moves.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
     if version.runtime != turn.policy.runtime:
         reason = (
             f"{candidate.label} is {version.pointer.format} for the {version.runtime} runtime; "
