@@ -28,6 +28,7 @@ _NORMAL = NormalDist()
 _FAILURES = 4000  # to be expected in the one large table that the growth is read from
 _STEP = 80  # failures more and less, to see what one costs
 _EXACT = 500  # Poisson sums up to this many terms; the normal law beyond
+_LEAST = 1e-9  # failed share; of fewer failures nobody learns anything
 FOREVER = math.inf
 MOST = 1e13  # requests; what is not seen by then is never seen
 
@@ -48,13 +49,17 @@ class Walk:
         return Walk(self.mean * requests, self.variance * requests)
 
     def reached(self, barrier: float) -> float:
-        """The chance that `barrier` (above 0) was reached by now, at any time."""
+        """The chance that `barrier` (above 0) was reached by now, at any time.
+
+        A walk that falls reaches it by luck alone, which a Brownian motion overrates where steps are large; it is given
+        no more of that than an E value has under its null.
+        """
         if self.variance <= 0:
             return float(self.mean >= barrier)
         deviation = math.sqrt(self.variance)
         above = _NORMAL.cdf((self.mean - barrier) / deviation)
         back = 2 * self.mean * barrier / self.variance + _log_cdf(-(self.mean + barrier) / deviation)
-        return min(above + math.exp(min(back, 0.0)), 1.0)
+        return min(above + math.exp(min(back, 0.0)), 1.0 if self.mean > 0 else math.exp(-barrier))
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class _Line:
 def _lines(grid: Grid, arms: Arms) -> tuple[_Line, ...]:
     """Read the odds ratios of a grid off one large table of what to expect; none where nothing can be learnt."""
     fails = arms.weight * arms.candidate + (1 - arms.weight) * arms.stable
-    if not 0 < arms.weight < 1 or not 0 < fails < 1:
+    if not 0 < arms.weight < 1 or not _LEAST < fails < 1:
         return ()
     requests = _FAILURES / fails
     ours, theirs = max(round(requests * arms.weight), 1), max(round(requests * (1 - arms.weight)), 1)
@@ -214,7 +219,7 @@ def poisson_range(mean: float, share: float = 0.95) -> tuple[int, int]:
     spread = _NORMAL.inv_cdf(1 - tail) * math.sqrt(mean)
     if mean > _EXACT:
         return round(mean - spread), round(mean + spread)
-    low = high = 0
+    low = max(math.floor(mean - 2 * spread - 5), 0)
     while poisson_at_least(low + 1, mean) > 1 - tail:
         low += 1
     high = low

@@ -16,12 +16,12 @@ leave out.
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -207,23 +207,35 @@ def _of_day(at: datetime) -> int:
 
 
 def play_all(trials: Sequence[Trial], *, processes: int) -> Iterator[Outcome]:
-    """Play runs in processes of their own, and yield each outcome as it comes, which is in no order.
+    """Play runs in so many processes (one: in this one), and yield each outcome as it comes, which is in no order.
 
-    Every process is rid of what the environment says of AWS: nothing here may reach an account, or a local cloud.
+    What the environment says of AWS is put aside meanwhile: nothing here may reach an account, or a local cloud.
     """
-    context = multiprocessing.get_context("spawn")  # moto's state must not be inherited
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_leave_aws) as pool:
-        runs = [pool.submit(play, trial) for trial in trials]
-        try:
-            for run in as_completed(runs):
-                yield run.result()
-        finally:
-            for run in runs:
-                run.cancel()
+    with _without_aws():
+        if processes == 1:
+            yield from map(play, trials)
+            return
+        context = multiprocessing.get_context("spawn")  # moto's state must not be inherited
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            runs = [pool.submit(play, trial) for trial in trials]
+            try:
+                for run in as_completed(runs):
+                    yield run.result()
+            finally:
+                for run in runs:
+                    run.cancel()
 
 
-def _leave_aws() -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
+@contextmanager
+def _without_aws() -> Iterator[None]:
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    for name in before:
         del os.environ[name]
-    os.environ |= {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
-    logging.disable(logging.WARNING)
+    aside = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    os.environ.update(aside)
+    try:
+        yield
+    finally:
+        for name in aside:
+            del os.environ[name]
+        os.environ.update(before)
