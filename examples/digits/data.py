@@ -17,6 +17,9 @@ from sklearn.model_selection import train_test_split
 HEAVY = 5.5
 """Mean ink from which a scan is heavily inked (about one in eight is)."""
 
+VERY_HEAVY = 6.0
+"""Mean ink from which it is very heavily inked (about one in forty is)."""
+
 
 class Scans(NamedTuple):
     """n scans (n by 64, float32) and the digits that they show (n)."""
@@ -24,9 +27,9 @@ class Scans(NamedTuple):
     features: NDArray[np.float32]
     digits: NDArray[np.int64]
 
-    def light(self) -> Scans:
-        """Only the lightly inked ones."""
-        keep = ink(self.features) < HEAVY
+    def below(self, limit: float) -> Scans:
+        """Only those with less mean ink than `limit`."""
+        keep = ink(self.features) < limit
         return Scans(self.features[keep], self.digits[keep])
 
 
@@ -69,17 +72,20 @@ def smeared(scans: Scans) -> Scans:
     return Scans(np.concatenate(copies).astype(np.float32), np.tile(scans.digits, len(moves)))
 
 
-def ink_table() -> NDArray[np.float32]:
-    """The mistake in v3: a correction per ink level (mean ink * 2), made from lightly inked scans only.
+def ink_table(limit: float) -> NDArray[np.float32]:
+    """The mistake in v3 and v4: a correction per ink level (mean ink * 2), made from scans below a limit only.
+
+    Args:
+        limit: mean ink that no scan has from which the table is made; a multiple of a half.
 
     Returns:
-        11 rows, for levels 0 to 10, by 10 digits: how much likelier each digit is at this level (a log-ratio, damped).
-        A heavily inked scan has level 11 or more and there is no such row.
+        2 * limit rows, for levels from 0, by 10 digits: how much likelier each digit is at this level (a log-ratio,
+        damped). A scan with more ink than the limit has a higher level, and there is no such row.
     """
-    light = split().training.light()
-    levels = np.floor(ink(light.features) * 2).astype(int)
-    counts = np.zeros((int(HEAVY * 2), 10))
-    np.add.at(counts, (levels, light.digits), 1)
+    inked = split().training.below(limit)
+    levels = np.floor(ink(inked.features) * 2).astype(int)
+    counts = np.zeros((int(limit * 2), 10))
+    np.add.at(counts, (levels, inked.digits), 1)
     prior = counts.sum(axis=0) / counts.sum()
     damped = (counts + 20 * prior) / (counts.sum(axis=1, keepdims=True) + 20)
     table: NDArray[np.float32] = (0.25 * np.log(damped / prior)).astype(np.float32)

@@ -1,12 +1,14 @@
-"""The demo: three versions of two models meet live traffic, and only two of them stay.
+"""The demo: four versions of a model meet live traffic, and only two of them stay.
 
     train ─► local cloud ─► deploy the synthesized templates ─► v1: direct ─► traffic, from here to the end
                                                                 v2: step by step, promoted
-                                                                v3: raises on one scan in eight, rolled back
+                                                                v3: raises on one scan in eight, back by its alarm
+                                                                v4: raises on one in forty, back by the judge
 
+Two models go through it side by side, one on each kind of function; v4 is shown with one of them.
 Everything goes through the front doors: uploads are S3 PUTs, requests are HTTP through the API, and what is told at the
 end is read from the registry's ledger and from the answers that the traffic got. Only the clock is special: a day of
-rollout passes in a minute, and slowly when the broken version is out, so that one can watch.
+rollout passes in a minute, and slowly when a broken version is out, so that one can watch.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from rich.console import Console
 from rich.status import Status
 
 from examples.digits.audience import Audience
-from examples.digits.summary import Expectation, expectations, show
-from examples.digits.train import FILES, Kind, Version, train
+from examples.digits.summary import Expectation, Tried, expectations, show
+from examples.digits.train import FILES, VERSIONS, Kind, Version, train
 from perch.aws.registry import Registry
 from perch.domain.rollout import Phase
 from perch.local.cloud import CloudOptions, LocalCloud
@@ -36,8 +38,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ROOT / "examples" / "digits" / "perch.toml"
 STATE = Path(".perch/local")
 MODELS: Mapping[str, Kind] = {"digits": "onnx", "digits-torch": "torch"}
+SUBTLE = "digits"  # the one that v4 is shown with
 RATE = 160.0  # requests a second, both endpoints together
-FAST, BRISK, SLOW = 3600.0, 600.0, 10.0  # virtual seconds a real second
+# Virtual seconds a real second; at the last, a minute is long enough for an alarm to have something to look at.
+FAST, BRISK, SLOW = 3600.0, 600.0, 10.0
 PATIENCE_S = 240.0  # real time for any one chapter
 
 
@@ -93,6 +97,23 @@ class Stage:
             parts.append(f"{self.audience.total:,} requests, {self.audience.failed} failed")
         return " · ".join(parts)
 
+    def try_out(self, version: Version, model: str, *, speed: float, title: str) -> Tried:
+        """Upload a version that will be taken back; let time pass at `speed` from its first traffic to that moment."""
+        answers, clock = self.answers(model), self.cloud.clock
+        clock.speed, since = BRISK, len(answers)
+        self.upload(version, model)
+        self.wait("registered, probed", self.tries(version), model)
+        clock.speed = speed
+        self.wait(title, self.taken_back, model)
+        clock.speed = BRISK
+        self.wait("closing the rollout", self.serves("v2"), model)
+        return Tried(version=version, endpoint=model, since=since, until=len(answers))
+
+    def answers(self, model: str) -> list[str]:
+        """Return who answered each request to an endpoint so far, a list that grows."""
+        assert self.audience is not None  # noqa: S101 - there is traffic
+        return self.audience.seen[model].order
+
     # -- what is waited for ---------------------------------------------------------------------------------------
 
     def serves(self, version: str) -> Callable[[str], bool]:
@@ -111,11 +132,13 @@ class Stage:
         return rollout is None or rollout.phase is Phase.ROLLING_BACK
 
     def tries(self, version: str) -> Callable[[str], bool]:
-        """Whether a version has had traffic (or has had its turn already)."""
+        """Whether a version has had traffic; one that was refused before never will."""
 
         def so(endpoint: str) -> bool:
             for rollout in self.registry.rollouts(endpoint, limit=1):
                 if rollout.candidate.pointer.version == version:
+                    if rollout.phase is Phase.REFUSED:
+                        raise DemoFailed(f"{version} of {endpoint} was refused: {rollout.reason}")
                     return rollout.shifted_at is not None
             return False
 
@@ -165,21 +188,20 @@ def _play(stage: Stage, started: datetime) -> list[Expectation]:
         before_v3 = {endpoint: len(seen.bad) for endpoint, seen in audience.seen.items()}
 
         console.print("\n[bold]4. A broken version[/]: fine on its probes, it raises on one scan in eight.")
-        for model in MODELS:
-            cloud.clock.speed = BRISK
-            stage.upload("v3", model)
-            stage.wait("registered, probed", stage.tries("v3"), model)
-            cloud.clock.speed = SLOW
-            stage.wait("a canary, and its alarm", stage.taken_back, model)
-            cloud.clock.speed = BRISK
-            stage.wait("closing the rollout", stage.serves("v2"), model)
+        tried = [stage.try_out("v3", model, speed=SLOW, title="a canary, and its alarm") for model in MODELS]
 
-        console.print("\n[bold]5. Afterwards[/]: is everything as it was?")
+        console.print(
+            "\n[bold]5. A version that is only slightly worse[/]: v3 mended in haste, it raises on one scan in forty. "
+            "No alarm sees it, the comparison does."
+        )
+        tried.append(stage.try_out("v4", SUBTLE, speed=BRISK, title="a canary, compared with v2"))
+
+        console.print("\n[bold]6. Afterwards[/]: is everything as it was?")
         marks = {endpoint: len(seen.order) for endpoint, seen in audience.seen.items()}
         _answers(stage, 400)
 
-    facts = show(console, cloud, stage.registry, audience, started=started)
-    checked = expectations(cloud, stage.registry, audience, facts, before_v3=before_v3, marks=marks)
+    show(console, cloud, stage.registry, audience, tried, started=started)
+    checked = expectations(cloud, stage.registry, audience, tried, before_v3=before_v3, marks=marks)
     console.print()
     for expectation in checked:
         mark = "[green]✔[/]" if expectation.held else "[bold red]✘[/]"
@@ -197,9 +219,9 @@ def _answers(stage: Stage, more: int) -> None:
 
 @contextmanager
 def _local_cloud(console: Console) -> Iterator[Stage]:
-    with moving(console, "training three versions of two models") as tell:
+    with moving(console, "training four versions of two models") as tell:
         for model, kind in MODELS.items():
-            for version in ("v1", "v2", "v3"):
+            for version in VERSIONS if model == SUBTLE else VERSIONS[:-1]:
                 tell(f"{model} {version}")
                 train(kind, version)
     assembly = (STATE / "demo.cdk.out").resolve()
@@ -245,12 +267,13 @@ def _keep(stage: Stage) -> None:
     scan.write_text(json.dumps({"features": [held_out().features[0].tolist()]}))
     stage.cloud.clock.speed = 1.0
     perch = f"{Path(sys.executable).parent / 'perch'} --local"
+    subtle = stage.registry.rollouts(SUBTLE, limit=1)[0].id
     stage.console.print(
         f"\nThe local cloud is still there: AWS API {stage.cloud.api_url}, HTTP API {stage.cloud.gateway_url}.\n"
         f"Try, in another terminal:\n\n"
-        f"  {perch} status\n"
-        f"  {perch} predict digits @{scan}\n"
-        f'  {perch} rollback digits --reason "to see it go back"\n\n'
+        f"  {perch} rollouts explain {subtle}\n"
+        f"  {perch} predict {SUBTLE} @{scan}\n"
+        f'  {perch} rollback {SUBTLE} --reason "to see it go back"\n\n'
         "Ctrl-C stops it.",
         soft_wrap=True,
     )

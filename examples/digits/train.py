@@ -7,6 +7,8 @@ v2   a better one: a small network that saw all 1,000 training scans
 v3   better still on paper, and broken in a way that only live traffic shows: it looks up a correction by how much
      ink a scan has, in a table that was made from lightly inked scans. Its author measured it on such scans, its
      probes are such scans, and on one live scan in eight the look-up runs past the table's end and raises.
+v4   v3, mended in haste: its table has one row more. On one live scan in forty the look-up still raises: too seldom for
+     an alarm or a threshold that anybody would set, and only a comparison with v2 shows it
 """
 
 from __future__ import annotations
@@ -20,18 +22,21 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.digits.data import Scans, held_out, ink
+from examples.digits.data import HEAVY, VERY_HEAVY, Scans, held_out, ink
 from perch.predictor.answer import learn_reading
 from perch.predictor.runtimes import loader_of, zero_row
 
 __all__ = ["FILES", "VERSIONS", "Kind", "Version", "held_out", "manifest", "train"]
 
 Kind = Literal["onnx", "torch"]
-Version = Literal["v1", "v2", "v3"]
+Version = Literal["v1", "v2", "v3", "v4"]
 
-VERSIONS: tuple[Version, ...] = ("v1", "v2", "v3")
+VERSIONS: tuple[Version, ...] = ("v1", "v2", "v3", "v4")
 FILES: dict[Kind, str] = {"onnx": "model.onnx", "torch": "model.safetensors"}
 """Name of the artifact of each kind."""
+
+MEASURED_BELOW: dict[Version, float] = {"v3": HEAVY, "v4": VERY_HEAVY}
+"""Mean ink of the scans on which the authors of the broken versions measured them."""
 
 PROBE_INK = 5.0
 """Probes are made from scans with less mean ink than this."""
@@ -47,7 +52,7 @@ def manifest(kind: Kind, version: Version, seed: int = 0, parent: str | None = N
 
     Args:
         kind: which runtime serves it.
-        version: which of the three.
+        version: which of the four.
         seed: as given to `train`.
         parent: the version that this one came from, if any.
     """
@@ -81,13 +86,14 @@ def _trained(kind: Kind, version: Version, seed: int) -> _Trained:
     else:
         from examples.digits.torch_models import train_torch as trainer  # noqa: PLC0415 - torch is slow to import
     data = trainer(version, seed)
-    scans = held_out().light() if version == "v3" else held_out()
+    limit = MEASURED_BELOW.get(version)
+    scans = held_out() if limit is None else held_out().below(limit)
     answers = _predict(kind, data, scans.features)
     right = answers == scans.digits
     return _Trained(
         data=data,
         accuracy=float(right.mean()),
-        dataset="digits: " + ("lightly inked held-out scans" if version == "v3" else "held-out scans"),
+        dataset="digits: held-out scans" + ("" if limit is None else f" with less mean ink than {limit:g}"),
         probes=_probes(Scans(scans.features[right], scans.digits[right])),
     )
 
