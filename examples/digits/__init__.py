@@ -1,1 +1,1 @@
-"""The digit classifiers of the demo: real data, three versions, two runtimes, one of them broken on purpose."""
+"""The digit classifiers of the demo: real data, four versions, two runtimes, two versions broken on purpose."""
