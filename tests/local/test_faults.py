@@ -134,6 +134,7 @@ def test_promotion_survives_a_bus_that_loses_doubles_delays_and_swaps(whole):
     assert [kinds.count(one) for one in ("RolloutStarted", "PromotionDecided", "RolloutPromoted")] == [1, 1, 1]
     assert "RollbackDecided" not in kinds
     assert whole.alias("alpha").other is None
+    assert minutes_that_were_judged(whole, seq) > 2
 
 
 def test_roll_back_survives_a_bus_that_loses_doubles_delays_and_swaps(whole):
@@ -150,6 +151,23 @@ def test_roll_back_survives_a_bus_that_loses_doubles_delays_and_swaps(whole):
     kinds = whole.kinds("alpha", after=seq)
     assert [kinds.count(one) for one in ("RolloutStarted", "RollbackDecided", "RolloutRolledBack")] == [1, 1, 1]
     assert (whole.alias("alpha"), whole.stable("alpha")) == (resting, old)
+    minutes_that_were_judged(whole, seq)
+
+
+def minutes_that_were_judged(whole: Trial, seq: int) -> int:
+    """Count the minutes of the rollout that began after entry `seq`; whatever the bus did, each was counted once.
+
+    Every step was left on evidence of its own.
+    """
+    entries = whole.ledger("alpha", after=seq)
+    (rollout,) = {e.rollout for e in entries if e.kind == "RolloutStarted"}
+    times = [m.at for look in whole.registry.looks("alpha", rollout) for m in look.minutes]
+    assert times == sorted(set(times))
+    moves = [e for e in entries if e.kind in ("StepEntered", "PromotionDecided")]
+    for step, entry in enumerate(moves[1:]):
+        assert entry.inputs["verdict"] == "promote"
+        assert (entry.inputs["tally"]["step"], entry.inputs["tally"]["candidate_step"]["requests"] > 0) == (step, True)
+    return len(times)
 
 
 @pytest.mark.parametrize("road", ["bus", "direct action", "tick"])
