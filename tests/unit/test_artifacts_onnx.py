@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from perch.artifacts import ArtifactRefused, Inspected, inspect
+from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
 
 OPSETS = [helper.make_opsetid("", 18)]
 
@@ -84,21 +84,48 @@ def test_a_zipmap_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ([tensor(["n", 3], TensorProto.STRING)], "of type BYTES; features have to be numbers"),
-        ([tensor(["n", 3], TensorProto.BOOL)], "of type BOOL; features have to be numbers"),
-        ([tensor(["n", 3, 8])], "has 3 dimensions; [batch, features] is served"),
-        ([tensor(["n"])], "has 1 dimensions"),
+        ([tensor(["n", 3], TensorProto.BFLOAT16)], "of type BFLOAT16; served are BOOL, BYTES, FP16"),
+        ([tensor(["n", 3], TensorProto.COMPLEX64)], "of type COMPLEX64"),
         ([tensor(None)], "has an undeclared shape"),
         ([tensor([1, 3])], "fixed batch of 1; export it with a variable first dimension"),
         ([tensor(["n", "m"])], "does not declare its number of features"),
-        ([tensor(["n", 3]), tensor(["n", 3], name="z")], "the model has 2 inputs ('x', 'z')"),
-        ([], "the model has 0 inputs (none)"),
+        ([tensor(["n", 3]), tensor(None, name="z")], "input 'z' has an undeclared shape"),
+        ([tensor(["n"], name="x" * 257)], "has 257 characters; at most 256 are taken"),
+        ([tensor(["n"], name=f"x{i}") for i in range(1000)], "1,000 inputs and 1 outputs; together at most 1000"),
+        ([], "the model has 0 inputs"),
     ],
 )
-def test_only_one_numeric_input_of_rows_is_served(inputs: list[Any], words: str) -> None:
-    """Each other input is refused with what would be right."""
+def test_inputs_that_nobody_could_send_are_refused(inputs: list[Any], words: str) -> None:
+    """Each with what would be right."""
     nodes = [] if inputs else [helper.make_node("Constant", [], ["y"], value_float=1.0)]
     assert words in refusal(model(*nodes, inputs=inputs))
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        [tensor(["n", 3]), tensor(["n", 1], TensorProto.STRING, name="z")],
+        [tensor(["n", 3, 8])],
+        [tensor([1, 3, 8, 8])],
+        [tensor(["n"], TensorProto.INT64)],
+        [tensor(["n", 3], TensorProto.BOOL)],
+    ],
+)
+def test_inputs_of_other_kinds_are_served_by_their_names(inputs: list[Any]) -> None:
+    """Several of them, other types, other ranks: the signature says all, and has no features."""
+    signature = look(model(inputs=inputs)).signature
+    assert [wanted.name for wanted in signature.inputs] == [value.name for value in inputs]
+    assert "features" not in signature.to_json()
+    assert Signature.from_json(signature.to_json()) == signature
+    with pytest.raises(ValueError, match="takes no rows of features"):
+        _ = signature.features
+
+
+def test_an_output_that_is_no_tensor_is_refused() -> None:
+    """Unless it is the sequence of a ZipMap."""
+    proto = model()
+    proto.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
+    assert "output 'y' is of type BFLOAT16, which cannot be answered" in refusal(proto)
 
 
 def test_an_initializer_that_is_listed_as_input_is_no_input() -> None:
@@ -213,7 +240,9 @@ def test_a_flipped_bit_is_refused_or_leaves_a_model_with_a_signature(data: st.Da
     position = data.draw(st.integers(0, len(whole) * 8 - 1))
     whole[position // 8] ^= 1 << position % 8
     with suppress(ArtifactRefused):
-        assert inspect("model.onnx", bytes(whole)).signature.features >= 1
+        signature = inspect("model.onnx", bytes(whole)).signature
+        assert signature.inputs
+        assert not signature.is_matrix or signature.features >= 1
 
 
 def test_the_library_that_made_these_files_agrees_that_they_are_models() -> None:

@@ -29,7 +29,8 @@ from onnx import TensorProto, helper, numpy_helper
 import perch.predictor.loading
 from perch.domain.model import Pointer
 from perch.predictor import fetch as fetching
-from perch.predictor.decode import MAX_BODY, MAX_ROWS, decode
+from perch.predictor.body import MAX_BODY
+from perch.predictor.decode import MAX_ROWS, decode
 from perch.predictor.encode import encode
 from perch.predictor.errors import ArtifactUnreachable, ModelUnavailable, RequestRefused
 from perch.predictor.fetch import fetch_artifact

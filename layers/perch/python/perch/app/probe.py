@@ -7,11 +7,13 @@ encoding. Its stage marks it as a probe, which a client cannot forge; the predic
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from perch.artifacts import Signature
 from perch.aws.functions import Functions
 from perch.aws.registry import Registry
 from perch.domain.experiment import Split
@@ -90,9 +92,7 @@ def probe_revision(
         status, answer = functions.ask(
             function,
             lambda_version,
-            http_event(
-                endpoint, probe.features, stage=STAGE, request_id=f"probe-{number}", now=now, variant=face.variant
-            ),
+            request_of(endpoint, probe, stage=STAGE, request_id=f"probe-{number}", now=now, variant=face.variant),
         )
         slowest = max(slowest, 1000 * (timer() - began))
         if failure := disagreement(probe, face.model, status, answer):
@@ -112,15 +112,47 @@ def golden(model: ModelVersion) -> tuple[Probe, ...]:
     """
     if model.probes:
         return model.probes
+    if "features" not in model.signature:
+        return (Probe(inputs=tuple(map(_made, model.signature["inputs"]))),)
     features = int(model.signature["features"])
     rows = 3 if features <= 4096 else 1
     return tuple(Probe(features=(tuple(float((i + j) % 4) for j in range(features)),)) for i in range(rows))
+
+
+def _made(tensor: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An input of one row that a signature admits: zeros, false, empty texts (an index has to be in its range)."""
+    shape = [max(int(size), 1) for size in tensor["shape"]]
+    nothing = {"BOOL": False, "BYTES": ""}.get(tensor["datatype"], 0)
+    return {
+        "name": tensor["name"],
+        "datatype": tensor["datatype"],
+        "shape": shape,
+        "data": [nothing] * math.prod(shape),
+    }
+
+
+def unfit(probe: Probe, signature: Signature) -> str | None:
+    """Say why a model cannot be asked a probe; None if it can."""
+    if not signature.is_matrix:
+        names = {str(given.get("name")) for given in probe.inputs}
+        if probe.features or names != {tensor.name for tensor in signature.inputs}:
+            wanted = ", ".join(tensor.name for tensor in signature.inputs)
+            return f"has to give inputs, each with name, datatype, shape and data: {wanted}"
+        return None
+    widths = {len(row) for row in probe.features}
+    if probe.inputs or widths != {signature.features}:
+        return f"has rows of {sorted(widths)} features, the model takes {signature.features}"
+    if not all(math.isfinite(x) for row in probe.features for x in row):
+        return "holds a number that is not finite"
+    return None
 
 
 def disagreement(probe: Probe, model: ModelVersion, status: int, answer: Any) -> str | None:
     """Say how an answer differs from what the probe expects; None if it does not."""
     if status != 200 or not isinstance(answer, dict):
         return f"answered {status}: {answer.get('error') if isinstance(answer, dict) else answer}"
+    if probe.inputs:
+        return _protocols(probe, model, answer)
     if (answer.get("model"), answer.get("version")) != (model.model, model.version):
         return f"answered as {answer.get('model')} {answer.get('version')}, not {model.model} {model.version}"
     predictions = answer.get("predictions")
@@ -131,6 +163,19 @@ def disagreement(probe: Probe, model: ModelVersion, status: int, answer: Any) ->
     for field, value in expected.items():
         if not _agree(answer.get(field), value, probe.tolerance):
             return f"{field} is {_short(answer.get(field))}, expected {_short(value)}"
+    return None
+
+
+def _protocols(probe: Probe, model: ModelVersion, answer: Mapping[str, Any]) -> str | None:
+    """As `disagreement`, of an answer in the Open Inference Protocol."""
+    if answer.get("model_version") != model.version:
+        return f"answered as version {answer.get('model_version')}, not {model.version}"
+    outputs = {given.get("name"): given.get("data") for given in answer.get("outputs") or ()}
+    if not outputs:
+        return "answered without outputs"
+    for name, value in (probe.expect or {}).items():
+        if not _agree(outputs.get(name), value, probe.tolerance):
+            return f"output {name} is {_short(outputs.get(name))}, expected {_short(value)}"
     return None
 
 
@@ -151,6 +196,22 @@ def _agree(got: Any, expected: Any, tolerance: float) -> bool:
     return bool(got == expected)
 
 
+def request_of(
+    endpoint: str, probe: Probe, *, stage: str, request_id: str, now: datetime, variant: str | None = None
+) -> dict[str, Any]:
+    """Return a probe as the HTTP API would send it: `http_event` of what it asks."""
+    return http_event(
+        endpoint,
+        probe.features,
+        stage=stage,
+        request_id=request_id,
+        now=now,
+        variant=variant,
+        path=f"/v2/models/{endpoint}/infer" if probe.inputs else "",
+        body={"inputs": probe.inputs} if probe.inputs else None,
+    )
+
+
 def http_event(
     endpoint: str,
     features: tuple[tuple[float, ...], ...],
@@ -159,12 +220,14 @@ def http_event(
     request_id: str,
     now: datetime,
     variant: str | None = None,
+    path: str = "",
+    body: Any = None,
 ) -> dict[str, Any]:
     """Return a prediction request as the HTTP API sends it (payload format 2.0), marked by its stage.
 
-    `variant` is the one that must answer.
+    `variant` is the one that must answer; `path` and `body` are those of a request without rows of features.
     """
-    path = f"/models/{endpoint}/predict"
+    path = path or f"/models/{endpoint}/predict"
     return {
         "version": "2.0",
         "routeKey": f"POST {path}",
@@ -178,6 +241,6 @@ def http_event(
             "stage": stage,
             "timeEpoch": int(now.timestamp() * 1000),
         },
-        "body": json.dumps({"features": features}),
+        "body": json.dumps(body if body is not None else {"features": features}),
         "isBase64Encoded": False,
     }

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from perch.app.probe import unfit
 from perch.app.world import World
 from perch.artifacts import ArtifactRefused, Inspected, inspect
 from perch.aws.store import Stored
@@ -170,14 +170,8 @@ def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, .
     except (TypeError, AttributeError, ValueError) as error:
         raise Invalid(f'{MANIFEST}: a probe looks like {{"features": [[…]], "expect": {{…}}}}: {error}') from error
     for number, probe in enumerate(probes):
-        widths = {len(row) for row in probe.features}
-        if widths != {inspected.signature.features}:
-            raise Invalid(
-                f"{MANIFEST}: probe {number} has rows of {sorted(widths)} features, "
-                f"the model takes {inspected.signature.features}"
-            )
-        if not all(math.isfinite(x) for row in probe.features for x in row):
-            raise Invalid(f"{MANIFEST}: probe {number} holds a number that is not finite")
+        if reason := unfit(probe, inspected.signature):
+            raise Invalid(f"{MANIFEST}: probe {number} {reason}")
     return probes
 
 

@@ -177,6 +177,7 @@ class _Run:
         pointer = _candidate(self.rollout).pointer
         assert pointer is not None  # noqa: S101 - a candidate serves a model
         probes = golden(self.world.registry.require_version(pointer.model, pointer.version))[:most]
+        probes = tuple(probe for probe in probes if probe.features)  # only rows can be compared as predictions
         for number in range(self.before.sent, len(probes)):
             if self.budget.spent:
                 return

@@ -1,7 +1,7 @@
 """Inspect an ONNX file without running it: does it parse, does it stay inside itself, what does it take and give.
 
     bytes → not onnxruntime's own format → protobuf → no external data → only known operators
-          → one numeric [batch, features] input → onnx.checker
+          → inputs and outputs that can be named, typed and sent → onnx.checker
 
 ONNX describes a computation; it holds no code. What could still reach outside is refused here: external data (a path
 that a loader would follow) and operators of custom domains (native libraries that somebody would have to load).
@@ -19,13 +19,15 @@ from typing import Any
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .outputs import declared_output
-from .signature import NUMBERS, Signature, Tensor
+from .signature import DATATYPES, NUMBERS, Signature, Tensor
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 CONTRIB_OPERATORS = frozenset({"CDist", "MurmurHash3", "Solve", "Tokenizer"})
 """Operators of `com.microsoft` that skl2onnx emits; all are compiled into onnxruntime."""
 
+MAX_TENSORS, MAX_NAME = 1_000, 256
+"""Inputs and outputs together, and characters of a name."""
 
 ORT_MARKER = b"ORTM"
 """Bytes 4 to 8 of a model in onnxruntime's own flatbuffer format."""
@@ -130,17 +132,46 @@ def _signature(onnx: Any, graph: Any) -> Signature:
     constants = {tensor.name for tensor in graph.initializer}
     constants |= {tensor.values.name for tensor in graph.sparse_initializer}
     inputs = tuple(_tensor(onnx, value) for value in graph.input if value.name not in constants)
-    if len(inputs) != 1:
-        names = ", ".join(repr(tensor.name) for tensor in inputs) or "none"
+    outputs = tuple(_tensor(onnx, value) for value in graph.output)
+    _refuse_crowds(inputs, outputs)
+    for wanted in inputs:
+        _refuse_unsendable(wanted)
+    if len(inputs) == 1:
+        _refuse_unclear_rows(inputs[0])
+    for given in outputs:
+        if given.datatype not in DATATYPES and given.datatype != "SEQUENCE":  # ZipMap's sequence of maps
+            raise ArtifactRefused(f"output {given.name!r} is of type {given.datatype}, which cannot be answered")
+    return Signature(inputs=inputs, outputs=outputs)
+
+
+def _refuse_crowds(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
+    """A signature travels with the version: it is kept in the registry and told to whoever asks."""
+    if not inputs:
+        raise ArtifactRefused("the model has 0 inputs; a model without an input predicts nothing")
+    if len(inputs) + len(outputs) > MAX_TENSORS:
         raise ArtifactRefused(
-            f"the model has {len(inputs)} inputs ({names}); one input of shape [batch, features] is served"
+            f"the model has {len(inputs):,} inputs and {len(outputs):,} outputs; together at most {MAX_TENSORS} are "
+            "served: put columns of one type into one matrix"
         )
-    wanted = inputs[0]
-    if wanted.datatype not in NUMBERS:
-        raise ArtifactRefused(f"input {wanted.name!r} is of type {wanted.datatype}; features have to be numbers")
-    if wanted.shape is None or len(wanted.shape) != 2:
-        rank = "an undeclared shape" if wanted.shape is None else f"{len(wanted.shape)} dimensions"
-        raise ArtifactRefused(f"input {wanted.name!r} has {rank}; [batch, features] is served")
+    if long := next((tensor.name for tensor in (*inputs, *outputs) if len(tensor.name) > MAX_NAME), None):
+        raise ArtifactRefused(f"the name {long[:40]!r}… has {len(long):,} characters; at most {MAX_NAME} are taken")
+
+
+def _refuse_unsendable(wanted: Tensor) -> None:
+    if wanted.datatype not in DATATYPES:
+        raise ArtifactRefused(
+            f"input {wanted.name!r} is of type {wanted.datatype}; served are {', '.join(sorted(DATATYPES))}"
+        )
+    if wanted.shape is None:
+        raise ArtifactRefused(
+            f"input {wanted.name!r} has an undeclared shape; export it with its dimensions, the first one variable"
+        )
+
+
+def _refuse_unclear_rows(wanted: Tensor) -> None:
+    """A lone matrix of numbers is rows of features, and then both sides of it have to say so."""
+    if wanted.datatype not in NUMBERS or wanted.shape is None or len(wanted.shape) != 2:
+        return
     batch, features = wanted.shape
     if batch != -1:
         raise ArtifactRefused(
@@ -150,7 +181,6 @@ def _signature(onnx: Any, graph: Any) -> Signature:
         raise ArtifactRefused(
             f"input {wanted.name!r} does not declare its number of features; export it with a fixed one"
         )
-    return Signature(inputs=inputs, outputs=tuple(_tensor(onnx, value) for value in graph.output))
 
 
 def _tensor(onnx: Any, value: Any) -> Tensor:

@@ -3,6 +3,9 @@
 Data types are spelled as the Open Inference Protocol spells them (`FP32`, `INT64`, `BYTES` for strings); a size of -1
 may vary, and a shape of None is not declared at all. A signature is read from the artifact, never measured, so it is
 a claim of the artifact's author until a probe has passed.
+
+Most models take one matrix: rows of so many numbers, the features. Such a signature has `features`; others are asked by
+the names of their inputs.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from typing import Any
 
 NUMBERS = frozenset({"FP16", "FP32", "FP64", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"})
 """Data types that a feature may have."""
+
+DATATYPES = NUMBERS | {"BOOL", "BYTES"}
+"""Data types that an input may have, and an output that is answered by its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +52,28 @@ class Signature:
     outputs: tuple[Tensor, ...]
 
     @property
-    def features(self) -> int:
-        """How many numbers one row of the first input holds."""
+    def is_matrix(self) -> bool:
+        """Whether the model takes rows of numbers: one numeric input of shape [any, features]."""
+        if len(self.inputs) != 1 or self.inputs[0].datatype not in NUMBERS:
+            return False
         shape = self.inputs[0].shape
-        if shape is None or shape[-1] < 0:
-            raise ValueError(f"input {self.inputs[0].name!r} does not declare its number of features")
-        return shape[-1]
+        return shape is not None and len(shape) == 2 and shape[0] < 0 < shape[1]
+
+    @property
+    def features(self) -> int:
+        """How many numbers one row holds. Raises ValueError for a model that does not take a matrix."""
+        if not self.is_matrix:
+            names = ", ".join(repr(tensor.name) for tensor in self.inputs)
+            raise ValueError(f"the model takes no rows of features; its inputs are {names}")
+        shape = self.inputs[0].shape or ()
+        return shape[1]
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain lists, strings and numbers; `features` is there for readers and ignored by `from_json`."""
+        """Return plain lists, strings and numbers; `features`, if any, is for readers and ignored by `from_json`."""
         return {
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
-            "features": self.features,
+            **({"features": self.features} if self.is_matrix else {}),
         }
 
     @classmethod

@@ -143,6 +143,8 @@ def _inspect(name: str, data: bytes) -> Inspected | None:
 
 
 def _probes(file: Path, inspected: Inspected | None) -> list[Any]:
+    from perch.app.probe import unfit
+
     try:
         document = json.loads(file.read_text("utf-8"))
     except ValueError as error:
@@ -152,12 +154,11 @@ def _probes(file: Path, inspected: Inspected | None) -> list[Any]:
         raise Invalid(f'{file} must hold a list of golden requests: [{{"features": [[…]], "expect": {{…}}}}, …]')
     for number, probe in enumerate(probes):
         try:
-            widths = {len(row) for row in load(Probe, probe).features}
+            loaded = load(Probe, probe)
         except (TypeError, AttributeError, ValueError, KeyError) as error:
             raise Invalid(f'{file}: probe {number} must look like {{"features": [[…]], "expect": {{…}}}}') from error
-        if inspected and widths != {inspected.signature.features}:
-            takes = inspected.signature.features
-            raise Invalid(f"{file}: probe {number} has rows of {sorted(widths)} features, the model takes {takes}")
+        if inspected and (reason := unfit(loaded, inspected.signature)):
+            raise Invalid(f"{file}: probe {number} {reason}")
     return probes
 
 

@@ -40,12 +40,20 @@ class Pointer:
 class Probe:
     """A golden request. `expect` holds the answer's fields that must agree; without it any well-formed answer passes.
 
-    `features` are rows (n rows of m numbers); numbers in `expect` agree within `tolerance` (absolute).
+    `features` are rows (n rows of m numbers); numbers in `expect` agree within `tolerance` (absolute). A model that
+    takes no rows of features has `inputs` instead, as the Open Inference Protocol writes them (name, datatype, shape,
+    data as JSON); its `expect` holds the data of outputs by name.
     """
 
-    features: tuple[tuple[float, ...], ...]
+    features: tuple[tuple[float, ...], ...] = ()
     expect: Mapping[str, Any] | None = None
     tolerance: float = 1e-3
+    inputs: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse a request that asks nothing. Raises ValueError."""
+        if not self.features and not self.inputs:
+            raise ValueError("a golden request has features, or inputs")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,12 @@ class Answer(NamedTuple):
     predictions: Any
     probabilities: NDArray[Any] | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return what is told of it."""
+        if self.probabilities is None:
+            return {"predictions": self.predictions}
+        return {"predictions": self.predictions, "probabilities": self.probabilities}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:

@@ -10,7 +10,6 @@ take gigabytes. A request takes memory in proportion to its body, whatever is in
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -19,10 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from .body import body_of
 from .errors import RequestRefused
 
-MAX_BODY = 5_000_000
-"""Bytes of a decoded body; Lambda takes 6 MB with everything around it."""
 MAX_ROWS = 1_000
 """Rows of one request."""
 
@@ -40,11 +38,20 @@ _decoder = msgspec.json.Decoder(_Body)
 
 def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the rows of a request as an array of `dtype`, n by `features`. Raises `RequestRefused` (400 or 413)."""
-    body = _body(event)
+    body = body_of(event)
+    if not body:
+        raise RequestRefused(400, f"the request has no body; {_EXAMPLE}")
     try:
         given = _decoder.decode(body).features
     except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
         raise RequestRefused(400, _explain(_features(body), features)) from error
+    return rows_of(given, features, dtype)
+
+
+def rows_of(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return rows of numbers, or one row, as an array. Raises `RequestRefused` (400)."""
+    if not isinstance(given, list):
+        raise RequestRefused(400, _explain(given, features))
     if not given or (isinstance(given[0], list) and len(given) > MAX_ROWS):
         raise RequestRefused(400, _explain(given, features))
     try:
@@ -60,34 +67,29 @@ def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDA
     return _converted(rows, dtype)
 
 
-def _body(event: Mapping[str, Any]) -> str | bytes:
-    body: str | bytes | None = event.get("body")
-    if not body:
-        raise RequestRefused(400, f"the request has no body; {_EXAMPLE}")
-    if event.get("isBase64Encoded"):
-        try:
-            body = base64.b64decode(body)
-        except ValueError as error:
-            raise RequestRefused(400, "the body is marked as base64 and is not") from error
-    elif isinstance(body, str) and len(body) > MAX_BODY // 4:  # a character takes up to four bytes
-        body = body.encode("utf-8", "surrogatepass")
-    if len(body) > MAX_BODY:
-        raise RequestRefused(413, f"the body is over {MAX_BODY:,} bytes; send fewer rows at once")
-    return body
-
-
 def _features(body: str | bytes) -> Any:
     """Whatever stands under "features" in a body that the typed decoder did not take."""
-    try:
-        document = msgspec.json.decode(body)
-    except (ValueError, RecursionError) as error:
-        hint = " (NaN and Infinity are not JSON numbers)" if _mentions_nan(body) else ""
-        raise RequestRefused(400, f"the body is not JSON: {_reason(error)}{hint}") from error
-    if not isinstance(document, dict):
-        raise RequestRefused(400, f"the body is not a JSON object; {_EXAMPLE}")
+    document = object_of(body, _EXAMPLE)
     if "features" not in document:
         raise RequestRefused(400, f'the body has no "features"; {_EXAMPLE}')
     return document["features"]
+
+
+def object_of(body: str | bytes, example: str) -> dict[str, Any]:
+    """Parse a body as a JSON object of anything; `example` says what to send. Raises `RequestRefused` (400)."""
+    try:
+        document = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestRefused(400, not_json(body, error)) from error
+    if not isinstance(document, dict):
+        raise RequestRefused(400, f"the body is not a JSON object; {example}")
+    return document
+
+
+def not_json(body: str | bytes, error: Exception) -> str:
+    """Say why a body is not JSON."""
+    hint = " (NaN and Infinity are not JSON numbers)" if _mentions_nan(body) else ""
+    return f"the body is not JSON: {_reason(error)}{hint}"
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,8 @@ PerchError
 ├── ModelUnavailable      this revision cannot predict; every request is answered 503 with the reason
 ├── ArtifactUnreachable   S3 did not answer at init; raised, so that Lambda begins again with a fresh environment
 ├── RequestRefused        the client's request is at fault; it has a 4xx status
-└── UnusableAnswer        the model ran and what it gave is no answer (500)
+├── UnusableAnswer        the model ran and what it gave is no answer (500)
+└── PredictionFailed      the model raised or gave no answer; what the client is told of it (500)
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ class ArtifactUnreachable(PerchError):
 
 class UnusableAnswer(PerchError):
     """The model gave NaN, or a number of answers that is not the number of rows."""
+
+
+class PredictionFailed(PerchError):
+    """The model did not answer `rows` rows; the message is a sentence for the client."""
+
+    def __init__(self, sentence: str, rows: int) -> None:
+        super().__init__(sentence)
+        self.rows = rows
 
 
 class RequestRefused(PerchError):

@@ -1,14 +1,14 @@
 """The predictor's Lambda handler: made once at import, which is Lambda's init phase, and then fast.
 
-    POST /models/{endpoint}/predict   200 the answer · 400, 413 the request is at fault · 500 the model raised
-    GET  /models/{endpoint}           200 what is served
-    both                              503 there is no model to run, and why
+    event ─► routes ─► variants (which model) ─► decode ─► infer ─► answer ─► one log line
 
-While an experiment runs on the endpoint, `variants` says which of its models answers.
+The same model answers in three ways: `POST /models/{endpoint}/predict` (ours), `POST /v2/models/{endpoint}/infer` (Open
+Inference Protocol) and `POST …/invocations` (MLflow's scoring server). 400, 413, 415: the request is at fault; 500: the
+model raised; 503: there is no model to run, and why. `operations` has what the other routes tell.
 
-A request makes no AWS call (law 7). Its answer is one JSON body, its trace one log line (`telemetry`) and, for a share
-of them, a second one with what was asked (`capture`). A probe or a replay, which the control side sends by qualified
-invoke, is answered alike, and neither counted nor captured.
+A request makes no AWS call (law 7). Its trace is one log line (`telemetry`) and, for a share of them, a second one
+with what was asked (`capture`). A probe or a replay, which the control side sends by qualified invoke, is answered
+alike, and neither counted nor captured.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import capture, telemetry
-from .decode import decode
-from .encode import encode
-from .errors import ModelUnavailable, RequestRefused, UnusableAnswer
+from .errors import ModelUnavailable, PredictionFailed, RequestRefused
 from .fetch import fetch_artifact
-from .loading import Fetch, Runtime, Served, first_line
+from .loading import Fetch, Runtime, Served
+from .operations import Revision, refusal, respond
 from .prediction import as_number
+from .routes import INFERENCE, Routes, is_protocols
 from .variants import VARIANT, Choice, Variants, load_variants
 
 PROBE_STAGE, REPLAY_STAGE = "perch-probe", "perch-replay"
@@ -32,20 +32,7 @@ PROBE_STAGE, REPLAY_STAGE = "perch-probe", "perch-replay"
 
 _NO_TRAFFIC: Mapping[str | None, str] = {PROBE_STAGE: "predictor.probed", REPLAY_STAGE: "predictor.replayed"}
 
-_HEADERS = {"content-type": "application/json"}
-
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
-
-
-class Outcome(NamedTuple):
-    """What one request came to; `error` is the sentence of the body if any, `features` the rows that were predicted."""
-
-    status: int
-    body: dict[str, Any]
-    rows: int = 0
-    error: str | None = None
-    headers: Mapping[str, str] = _HEADERS
-    features: Any = None
 
 
 def make_handler(
@@ -64,9 +51,10 @@ def make_handler(
     """
     variables = os.environ if environ is None else environ
     endpoint = variables.get("PERCH_ENDPOINT", "")
-    base = f"/models/{endpoint}"
     share = capture.read_share(variables)
     variants, reason = _load(runtime, variables, fetch)
+    about = Revision(endpoint=endpoint, runtime=runtime, variants=variants, reason=reason)
+    routes = Routes(endpoint, about.versions)
     cold = True
 
     def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
@@ -76,26 +64,19 @@ def make_handler(
         revision: str = context.function_version
         served, choice = variants.champion if variants else None, None
         try:
-            wanted = _route(event, base)
-            if variants is None:
-                outcome = _refusal(503, reason)
-            elif wanted == "POST":
-                served, choice = variants.choose(event, request_id)
-                outcome = _predict(served, event, request_id)
-            else:
-                outcome = Outcome(200, _description(variants, endpoint, runtime))
+            route = routes.find(event)
+            if variants is not None and route.operation in INFERENCE:
+                served, choice = variants.choose(event, request_id, route.version)
+            outcome = about.answer(route, event, served, request_id)
         except RequestRefused as refused:
-            outcome = _refusal(refused.status, str(refused), allow=refused.allow)
-        status, body, rows, error, headers, features = outcome
-        names, headers = _names(served, choice), _headers(headers, choice)
-        if error is None:
-            body = {**names, "revision": revision, **body}
-        body["request_id"] = request_id
-        answer = {
-            "statusCode": status,
-            "headers": headers,
-            "body": encode(body),
-        }
+            outcome = refusal(refused.status, str(refused), allow=refused.allow, bare=is_protocols(event))
+        except PredictionFailed as failed:
+            outcome = refusal(500, str(failed), rows=failed.rows, bare=is_protocols(event))
+        names = _names(served, choice)
+        outcome, answer = respond(outcome, names=names, revision=revision, request_id=request_id)
+        status, rows, error = outcome.status, outcome.rows, outcome.error
+        if choice is not None:
+            answer["headers"][VARIANT] = choice.name
         ms = (time.perf_counter() - started) * 1000
         line: dict[str, Any] = {
             "level": "ERROR" if status >= 500 else "INFO",
@@ -106,10 +87,11 @@ def make_handler(
             "status": status,
             "rows": rows,
         }
+        predicted = outcome.answer
         if error is not None:
             line["error"] = error
-        elif rows:
-            line["predictions"] = body["predictions"][: telemetry.MAX_PREDICTIONS]
+        elif predicted is not None:
+            line["predictions"] = predicted.predictions[: telemetry.MAX_PREDICTIONS]
         asked = event.get("requestContext") or {}
         if (uncounted := _NO_TRAFFIC.get(asked.get("stage"))) is not None:
             line["event"] = uncounted
@@ -121,14 +103,15 @@ def make_handler(
                 line,
                 endpoint=endpoint,
                 revision=revision,
-                variant=_dimension(choice),
+                variant=choice.dimension if choice else None,
                 status=status,
                 ms=ms,
                 at=at,
                 cold=cold,
-                prediction=as_number(body["predictions"]) if rows and error is None else None,
+                prediction=as_number(predicted.predictions) if predicted is not None and error is None else None,
             )
-            if features is not None and share and capture.wanted(request_id, share):
+            features = outcome.features
+            if features is not None and predicted is not None and share and capture.wanted(request_id, share):
                 telemetry.write_text(
                     capture.captured(
                         request_id=request_id,
@@ -136,7 +119,7 @@ def make_handler(
                         revision=revision,
                         body_size=len(event["body"]),
                         features=features,
-                        answer=body,
+                        answer=predicted.to_json(),
                         ms=ms,
                         at=at,
                     )
@@ -175,72 +158,6 @@ def _load(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> tuple[V
     return variants, ""
 
 
-def _route(event: dict[str, Any], base: str) -> str:
-    """The method, sure to be the one that its path takes; a named stage may come before the path.
-
-    Raises:
-        RequestRefused: 404 for another path, 405 for another method.
-    """
-    try:
-        http = event["requestContext"]["http"]
-        method, path = http["method"], http["path"]
-    except (KeyError, TypeError) as error:
-        raise RequestRefused(400, "the event is not an HTTP API request (payload format 2.0)") from error
-    if path.endswith(f"{base}/predict"):
-        wanted = "POST"
-    elif path.endswith(base):
-        wanted = "GET"
-    else:
-        raise RequestRefused(404, f"there is no {path[:100]!a} here; POST {base}/predict and GET {base} are answered")
-    if method != wanted:
-        raise RequestRefused(405, f"{base}{'/predict' if wanted == 'POST' else ''} takes {wanted}", allow=wanted)
-    return wanted
-
-
-def _predict(served: Served, event: dict[str, Any], request_id: str) -> Outcome:
-    model = served.model
-    rows = decode(event, model.features, model.dtype)
-    count = len(rows)
-    try:
-        predictions, probabilities = served.reading.read(model.run(rows), count)
-    except UnusableAnswer as error:
-        return _refusal(500, str(error), count)
-    except Exception as error:  # noqa: BLE001 - whatever a model raises is an answer of 500, not a crash
-        telemetry.write_failure("predictor.model_raised", error, request_id=request_id)
-        return _refusal(500, f"the model raised {type(error).__name__}: {first_line(error)}", count)
-    body = {"predictions": predictions}
-    if probabilities is not None:
-        body["probabilities"] = probabilities
-    return Outcome(200, body, count, features=rows)
-
-
 def _names(served: Served | None, choice: Choice | None) -> dict[str, str]:
     names = {"model": served.pointer.model, "version": served.pointer.version} if served else {}
     return {**names, "variant": choice.name} if choice else names
-
-
-def _dimension(choice: Choice | None) -> str | None:
-    return choice.dimension if choice else None
-
-
-def _headers(headers: Mapping[str, str], choice: Choice | None) -> Mapping[str, str]:
-    return {**headers, VARIANT: choice.name} if choice else headers
-
-
-def _description(variants: Variants, endpoint: str, runtime: str) -> dict[str, Any]:
-    served = variants.champion
-    pointer = served.pointer
-    return {
-        "endpoint": endpoint,
-        "runtime": runtime,
-        "format": pointer.format,
-        "sha256": pointer.sha256,
-        "size": pointer.size,
-        "signature": served.model.signature.to_json(),
-        **variants.describe(),
-    }
-
-
-def _refusal(status: int, sentence: str, rows: int = 0, *, allow: str | None = None) -> Outcome:
-    headers = {**_HEADERS, "allow": allow} if allow else _HEADERS
-    return Outcome(status, {"error": sentence}, rows, sentence, headers)

@@ -15,7 +15,8 @@ from typing import Literal
 from perch.domain.model import Pointer
 
 from .answer import Reading, learn_reading
-from .errors import ModelUnavailable
+from .errors import ModelUnavailable, UnusableAnswer
+from .interface import Interface, interface_of
 from .runtimes import Model, loader_of, zero_row
 from .verify import verify
 
@@ -28,11 +29,15 @@ FORMAT = {"onnx": "onnx", "torch": "safetensors"}
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """A model that is ready: which one, how to run it, and how to read what it gives."""
+    """A model that is ready: which one, how to run it, what it takes and gives, and how to read predictions out of it.
+
+    `reading` is None when its outputs hold no predictions; such a model is asked by the names of its outputs.
+    """
 
     pointer: Pointer
     model: Model
-    reading: Reading
+    interface: Interface
+    reading: Reading | None
 
 
 def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> Served:
@@ -55,13 +60,33 @@ def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> S
     verify(data, pointer)
     try:
         model = loader_of(runtime)(data)
-        reading = learn_reading(model.run(zero_row(model)), model.output)
+        interface, reading = _learn(model)
     except Exception as error:
         raise ModelUnavailable(
             f"{pointer.model} {pointer.version} was verified but does not load: {type(error).__name__}: "
             f"{first_line(error)}"
         ) from error
-    return Served(pointer=pointer, model=model, reading=reading)
+    return Served(pointer=pointer, model=model, interface=interface, reading=reading)
+
+
+def _learn(model: Model) -> tuple[Interface, Reading | None]:
+    """Warm a model with one row of zeros, and learn from the answer.
+
+    Rows of zeros are no harm to a model of rows, and it has to answer them. One of several inputs may well refuse what
+    they mean together (an index, a length); its probes say whether it works.
+    """
+    declared = interface_of(model.signature, model.axes)
+    if declared.matrix is not None:
+        outputs = model.run(zero_row(model))
+        return declared.learn(outputs), learn_reading(outputs, model.output)
+    try:
+        outputs = model.run_named(declared.zeros())
+    except Exception:  # noqa: BLE001 - see above
+        return declared.as_declared(), None
+    try:
+        return declared.learn(outputs), learn_reading(outputs, model.output) if declared.batched else None
+    except UnusableAnswer:
+        return declared.learn(outputs), None
 
 
 def first_line(error: BaseException) -> str:

@@ -41,8 +41,12 @@ class Variants:
         """The model that serves the endpoint, experiment or not: the first."""
         return next(iter(self.served.values()))
 
-    def choose(self, event: Mapping[str, Any], request_id: str) -> tuple[Served, Choice | None]:
+    def choose(
+        self, event: Mapping[str, Any], request_id: str, version: str | None = None
+    ) -> tuple[Served, Choice | None]:
         """Return the model that answers a request, and how it was chosen (None without an experiment).
+
+        `version` is the model version that its path names: then a variant of that version answers.
 
         Raises:
             RequestRefused: 400, a variant is asked for that there is not, or the user id is too long.
@@ -62,6 +66,8 @@ class Variants:
             raise RequestRefused(400, f"the user id in {USER} has {len(user)} characters; {MAX_USER} are taken")
         else:
             name = self.split.variant_of(user or request_id)
+        if version is not None and self.served[name].pointer.version != version:
+            name, forced = next(n for n, one in self.served.items() if one.pointer.version == version), version
         return self.served[name], Choice(name=name, experiment=self.split.id, sticky=bool(user) and not forced)
 
     def describe(self) -> dict[str, Any]:

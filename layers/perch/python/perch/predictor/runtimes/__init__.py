@@ -6,7 +6,7 @@ is installed where the other runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -19,15 +19,20 @@ class Model(Protocol):
     """A loaded model."""
 
     signature: Signature
+    axes: Mapping[str, Sequence[str | None]]
+    """Names of the dimensions of inputs, where the model has such: equal names are equal sizes."""
     features: int
-    """Numbers in one row."""
+    """Numbers in one row; 0 unless the model takes a matrix."""
     dtype: np.dtype[Any]
-    """Type of one feature."""
+    """Type of the first input's elements."""
     output: str | None
     """What its author declared that the output means (`perch.output`), or None."""
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """Predict rows (n by features, of `dtype`); all outputs, in the signature's order. May raise anything."""
+
+    def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """Predict from all inputs by name, each of its type and shape; outputs as `run` gives them."""
 
 
 def loader_of(runtime: Literal["onnx", "torch"]) -> Callable[[bytes], Model]:
@@ -42,5 +47,5 @@ def loader_of(runtime: Literal["onnx", "torch"]) -> Callable[[bytes], Model]:
 
 
 def zero_row(model: Model) -> NDArray[Any]:
-    """The row that warms a model."""
+    """The row that warms a model that takes rows."""
     return np.zeros((1, model.features), dtype=model.dtype)

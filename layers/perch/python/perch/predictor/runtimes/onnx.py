@@ -6,6 +6,7 @@ would only wait for itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from perch.artifacts.outputs import OUTPUT_KEY
-from perch.artifacts.signature import Signature, Tensor
+from perch.artifacts.signature import DATATYPES, Signature, Tensor
 
 _TYPES: dict[str, tuple[str, type[np.generic]]] = {
     "tensor(float16)": ("FP16", np.float16),
@@ -27,6 +28,8 @@ _TYPES: dict[str, tuple[str, type[np.generic]]] = {
     "tensor(uint16)": ("UINT16", np.uint16),
     "tensor(uint32)": ("UINT32", np.uint32),
     "tensor(uint64)": ("UINT64", np.uint64),
+    "tensor(bool)": ("BOOL", np.bool_),
+    "tensor(string)": ("BYTES", np.object_),
 }
 
 
@@ -42,20 +45,28 @@ class OnnxModel:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # a failing run raises; its log line would only say so twice
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        [wanted] = self._session.get_inputs()
-        self._input = wanted.name
+        inputs = self._session.get_inputs()
+        self._input = inputs[0].name
         self.signature = Signature(
-            inputs=(_tensor(wanted),), outputs=tuple(_tensor(output) for output in self._session.get_outputs())
+            inputs=tuple(map(_tensor, inputs)), outputs=tuple(map(_tensor, self._session.get_outputs()))
         )
-        if len(wanted.shape) != 2:
-            raise ValueError(f"the input's shape is {wanted.shape}; [batch, features] is served")
-        self.features = self.signature.features
-        self.dtype: np.dtype[Any] = np.dtype(_TYPES[wanted.type][1])
+        for tensor in self.signature.inputs:
+            if tensor.datatype not in DATATYPES or tensor.shape is None:
+                raise ValueError(f"input {tensor.name!r} is of type {tensor.datatype} and shape {tensor.shape}")
+        self.axes: Mapping[str, Sequence[str | None]] = {
+            value.name: [size if isinstance(size, str) else None for size in value.shape] for value in inputs
+        }
+        self.features = self.signature.features if self.signature.is_matrix else 0
+        self.dtype: np.dtype[Any] = np.dtype(_TYPES[inputs[0].type][1])
         self.output: str | None = self._session.get_modelmeta().custom_metadata_map.get(OUTPUT_KEY)
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """All outputs: arrays, and lists of dicts where scikit-learn's converter put a ZipMap."""
-        outputs: list[Any] = self._session.run(None, {self._input: rows})
+        return self.run_named({self._input: rows})
+
+    def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """All outputs, from inputs by name."""
+        outputs: list[Any] = self._session.run(None, inputs)
         return outputs
 
 
@@ -65,8 +76,8 @@ def load_onnx(data: bytes) -> OnnxModel:
 
 
 def _tensor(value: Any) -> Tensor:
-    datatype = (
-        _TYPES[value.type][0] if value.type in _TYPES else {"tensor(string)": "BYTES"}.get(value.type, value.type)
-    )
-    shape = tuple(size if isinstance(size, int) else -1 for size in value.shape) if value.shape else None
+    datatype = _TYPES[value.type][0] if value.type in _TYPES else value.type
+    if not value.type.startswith("tensor("):
+        return Tensor(name=value.name, datatype="SEQUENCE", shape=None)
+    shape = None if value.shape is None else tuple(size if isinstance(size, int) else -1 for size in value.shape)
     return Tensor(name=value.name, datatype=datatype, shape=shape)

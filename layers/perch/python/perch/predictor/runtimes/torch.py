@@ -7,7 +7,7 @@ for weights that the file brings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,21 @@ class TorchModel:
         self._module.load_state_dict(load(data), strict=True, assign=True)
         self._module.eval().requires_grad_(requires_grad=False)
         self.signature = inspected.signature
+        self.axes: Mapping[str, Sequence[str | None]] = {}
         self.features = self.signature.features
         self.output: str | None = inspected.details["output"]
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """The one output, as an array."""
+        if not rows.flags.writeable:  # torch has no tensors that may only be read, and would warn of it
+            rows = rows.copy()
         with torch.inference_mode():
             return [self._module(torch.from_numpy(rows)).numpy()]
+
+    def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """The one output, from the one input."""
+        [rows] = inputs.values()
+        return self.run(rows)
 
 
 def load_torch(data: bytes) -> TorchModel:

@@ -1,0 +1,239 @@
+"""What a revision answers to each route, and how an outcome becomes an HTTP answer.
+
+An outcome is *bare* when its body is another protocol's and nothing may be added to it; model version and request id
+then stand in headers. Bytes behind the JSON make the answer binary, which goes to API Gateway in base64.
+
+Lambda gives back at most 6 MB. An answer that would be larger is refused here, because there it would be an error of
+the function, and count against the model.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from . import protocol, server
+from .answer import Answer
+from .body import body_of
+from .decode import decode
+from .encode import encode
+from .errors import RequestRefused
+from .infer import Inferred, infer
+from .loading import Runtime, Served
+from .records import decode_invocation, decode_records
+from .routes import INFERENCE, Route
+from .variants import Variants
+
+MAX_ANSWER = 6_000_000
+"""Characters of an answer's body; Lambda takes 6,291,556 bytes with everything around it."""
+
+PLATFORMS = {"onnx": "onnx_onnxv1", "torch": "pytorch_safetensors"}
+"""What the Open Inference Protocol calls a runtime with its format."""
+
+_JSON = "application/json"
+
+
+class Outcome(NamedTuple):
+    """What one request came to.
+
+    `error` is the sentence of the body if any; `features` the rows that a matrix model was given; `answer` what was
+    predicted, if the model's outputs can be read so; `tail` the bytes behind the JSON.
+    """
+
+    status: int
+    body: Any
+    rows: int = 0
+    error: str | None = None
+    allow: str | None = None
+    features: Any = None
+    answer: Answer | None = None
+    bare: bool = False
+    tail: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revision:
+    """One revision of an endpoint: its models, or the reason why it has none."""
+
+    endpoint: str
+    runtime: Runtime
+    variants: Variants | None
+    reason: str
+
+    @property
+    def versions(self) -> list[str]:
+        """The model versions that it serves: one, or those of an experiment's variants."""
+        if self.variants is None:
+            return []
+        return list(dict.fromkeys(served.pointer.version for served in self.variants.served.values()))
+
+    def answer(self, route: Route, event: Mapping[str, Any], served: Served | None, request_id: str) -> Outcome:
+        """Answer one request.
+
+        Args:
+            route: what it asks for.
+            event: the whole of it.
+            served: the model that answers, None if there is none.
+            request_id: for the log.
+
+        Raises:
+            RequestRefused: the request is at fault.
+            PredictionFailed: the model is.
+        """
+        operation = route.operation
+        if (always := self._always(operation)) is not None:
+            return Outcome(200, always, bare=True)
+        if served is None or self.variants is None:
+            return refusal(503, self.reason, bare=operation in _BARE)
+        if operation in INFERENCE:
+            return _ANSWERS[operation](served, event, request_id, self.endpoint)
+        if operation == "described":
+            return Outcome(200, self._description(self.variants))
+        told = self._metadata(self.variants, route.version) if operation == "metadata" else _READY[operation]
+        return Outcome(200, {"name": self.endpoint, **told}, bare=True)
+
+    def _always(self, operation: str) -> Any:
+        """What is answered whether there is a model or not; None for all other operations."""
+        if operation == "server":
+            return server.server_metadata()
+        if operation == "live":
+            return server.live()
+        if operation == "version":
+            return {"version": server.VERSION}
+        if operation == "models":
+            return {"models": [self.endpoint]}
+        return self._index() if operation == "index" else None
+
+    def _index(self) -> list[dict[str, str]]:
+        if self.variants is None:
+            return [{"name": self.endpoint, "state": "UNAVAILABLE", "reason": self.reason}]
+        return [
+            {"name": self.endpoint, "version": version, "state": "READY", "reason": ""} for version in self.versions
+        ]
+
+    def _metadata(self, variants: Variants, version: str | None) -> dict[str, Any]:
+        models = variants.served.values()
+        served = next((one for one in models if one.pointer.version == version), variants.champion)
+        return protocol.metadata(served.interface, versions=self.versions, platform=PLATFORMS[self.runtime])
+
+    def _description(self, variants: Variants) -> dict[str, Any]:
+        served = variants.champion
+        pointer = served.pointer
+        return {
+            "endpoint": self.endpoint,
+            "runtime": self.runtime,
+            "format": pointer.format,
+            "sha256": pointer.sha256,
+            "size": pointer.size,
+            "signature": served.model.signature.to_json(),
+            **variants.describe(),
+        }
+
+
+def refusal(status: int, sentence: str, *, rows: int = 0, allow: str | None = None, bare: bool = False) -> Outcome:
+    """Return the outcome of a request that is not answered."""
+    return Outcome(status, {"error": sentence}, rows, sentence, allow, bare=bare)
+
+
+def respond(
+    outcome: Outcome, *, names: Mapping[str, str], revision: str, request_id: str
+) -> tuple[Outcome, dict[str, Any]]:
+    """Make an HTTP answer (payload format 2.0) of an outcome.
+
+    Args:
+        outcome: what the request came to.
+        names: the model that answered, its version, the variant.
+        revision: Lambda version.
+        request_id: Lambda's.
+
+    Returns:
+        The outcome, another one if its answer cannot be sent, and the answer.
+    """
+    headers = {"content-type": _JSON}
+    if outcome.allow:
+        headers["allow"] = outcome.allow
+    if outcome.bare:
+        headers["x-perch-revision"] = revision
+        headers["x-request-id"] = request_id
+        body = outcome.body
+        if outcome.status == 500:
+            body = {"error": f"{outcome.error} (request {request_id})"}
+    elif outcome.error is None:
+        body = {**names, "revision": revision, **outcome.body, "request_id": request_id}
+    else:
+        body = {**outcome.body, "request_id": request_id}
+    try:
+        text, binary = encode(body), False
+        if outcome.tail is not None:
+            data, more = protocol.with_tail(body, outcome.tail)
+            text, binary = base64.b64encode(data).decode(), True
+            headers.update(more)
+    except ValueError:  # a text that is no Unicode
+        failed = refusal(500, "the model gave a text that is no Unicode", rows=outcome.rows, bare=outcome.bare)
+        return respond(failed, names=names, revision=revision, request_id=request_id)
+    if len(text) > MAX_ANSWER // 6 and _on_the_wire(text, binary=binary) > MAX_ANSWER:
+        large = refusal(
+            413,
+            f"the answer is over {MAX_ANSWER:,} bytes; ask for fewer rows or outputs at once",
+            rows=outcome.rows,
+            bare=outcome.bare,
+        )
+        return respond(large, names=names, revision=revision, request_id=request_id)
+    answer: dict[str, Any] = {"statusCode": outcome.status, "headers": headers, "body": text}
+    if binary:
+        answer["isBase64Encoded"] = True
+    return outcome, answer
+
+
+def _on_the_wire(text: str, *, binary: bool) -> int:
+    """How long a body becomes inside the JSON that the function returns."""
+    return len(text) if binary else len(json.dumps(text))
+
+
+def _predict(served: Served, event: Mapping[str, Any], request_id: str, _: str) -> Outcome:
+    model, matrix = served.model, served.interface.matrix
+    if matrix is not None:
+        inputs = {matrix.name: decode(event, model.features, model.dtype)}
+    elif served.interface.is_columns:
+        inputs = decode_records(body_of(event), served.interface)
+    else:
+        raise RequestRefused(400, "this model takes no rows of features; ask POST /v2/models/…/infer")
+    return _told(served, inputs, infer(served, inputs, request_id))
+
+
+def _invoke(served: Served, event: Mapping[str, Any], request_id: str, _: str) -> Outcome:
+    inputs = decode_invocation(body_of(event), served.interface, served.model.dtype)
+    outcome = _told(served, inputs, infer(served, inputs, request_id))
+    if outcome.answer is None:
+        return outcome._replace(body={"predictions": outcome.body["outputs"]})
+    return outcome
+
+
+def _told(served: Served, inputs: Mapping[str, Any], inferred: Inferred) -> Outcome:
+    """Our own answer: predictions and probabilities, or outputs by name where nothing can be read as a prediction."""
+    answer, matrix = inferred.answer, served.interface.matrix
+    if answer is None:
+        outputs = {
+            name: protocol.finite(name, inferred.outputs[position], inferred.rows)
+            for name, (position, _) in served.interface.outputs.items()
+        }
+        return Outcome(200, {"outputs": outputs}, inferred.rows)
+    features = None if matrix is None else inputs[matrix.name]
+    return Outcome(200, answer.to_json(), inferred.rows, features=features, answer=answer)
+
+
+def _infer(served: Served, event: Mapping[str, Any], request_id: str, endpoint: str) -> Outcome:
+    interface = served.interface
+    asked = protocol.decode_request(event, interface)
+    inferred = infer(served, asked.inputs, request_id)
+    body, tail = protocol.encode_answer(asked, inferred, interface, name=endpoint, version=served.pointer.version)
+    features = None if interface.matrix is None else asked.inputs[interface.matrix.name]
+    return Outcome(200, body, inferred.rows, features=features, answer=inferred.answer, bare=True, tail=tail)
+
+
+_ANSWERS = {"predict": _predict, "invocations": _invoke, "infer": _infer}
+_READY = {"ready": {"ready": True}, "server_ready": server.ready(), "ping": {"status": "ok"}}
+_BARE = frozenset({"infer", "metadata", "ready", "server_ready"})
