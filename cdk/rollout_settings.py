@@ -59,7 +59,7 @@ class Rollout:
         Step(weight=0.25, hold_s=10 * MINUTE),
         Step(weight=0.5, hold_s=10 * MINUTE, proof=True),
     )
-    settle_s: int = 2 * MINUTE
+    settle_s: int = 3 * MINUTE
     deadline_s: int = 7 * DAY
     at_deadline: str = "roll back"
     when_busy: str = "queue"
@@ -155,7 +155,7 @@ def guards(reader: Reader, timeout_s: int) -> Guards:
         min_errors=reader.value("min_errors", whole(1, 1_000_000), usual.min_errors),
         min_requests=reader.value("min_requests", whole(1, 1_000_000_000), usual.min_requests),
         probe_failures=reader.value("probe_failures", whole(1, 1_000), usual.probe_failures),
-        check_s=reader.value("check_interval", duration(MINUTE, DAY), usual.check_s),
+        check_s=reader.value("check_interval", duration(MINUTE, 3 * HOUR), usual.check_s),
         dry_run=reader.value("dry_run", words(*GUARDS, *THRESHOLDS), usual.dry_run),
     )
     reader.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from perch.app.world import World
 from perch.domain import moves
@@ -18,6 +19,8 @@ from perch.domain.rollout import Change, Endpoint, Rollout
 from perch.domain.tally import Tally, weigh
 
 _LOOK_BACK = timedelta(days=1)  # what is usual is what was, a day long
+_JUST_NOW = timedelta(minutes=15)
+_PATIENCE = timedelta(minutes=15)  # how long log lines may take that the requests of a minute left
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ def gather(world: World, state: Endpoint, rollout: Rollout, *, now: datetime) ->
             since=tally.until,
             until=until,
         )
+    minutes = tuple(takewhile(lambda one: one.complete or one.at < now - _PATIENCE, minutes))
     replays = rollout.policy.paired or rollout.current_step.kind == "shadow"
     return Seen(
         before=before,
@@ -66,10 +70,10 @@ def freeze(world: World, state: Endpoint, rollout: Rollout, *, until: datetime, 
     if rollout.measures and (rollout.measures.usual or not state.stable):
         return None
     since = max(until - _LOOK_BACK, state.stable_at or until - _LOOK_BACK)
-    habits = world.metrics.habits(
-        state.name, world.function(state.name), rollout.stable.lambda_version, since=since, until=until
-    )
-    measures = usual(habits, rollout.guards, minutes=max((until - since).total_seconds() / 60, 1.0))
+    function, version = world.function(state.name), rollout.stable.lambda_version
+    habits = world.metrics.habits(state.name, function, version, since=since, until=until)
+    recent = world.metrics.habits(state.name, function, version, since=max(since, until - _JUST_NOW), until=until)
+    measures = usual(habits, recent, rollout.guards, minutes=max((until - since).total_seconds() / 60, 1.0))
     if rollout.measures and not measures.usual:
         return None
     return moves.measured(state, measures, say_measures(measures), now=now, inputs=habits)

@@ -10,6 +10,9 @@ CloudWatch interpolates trimmed counts, so they are rounded. The two sources may
 published later, and about a request on the edge of a minute, which Lambda and the gateway date differently. Then the
 larger number of requests counts, so that failures never exceed requests and none of them is dropped.
 
+A request is cold, or timed, or a crash. What of the invocations is neither is `unlogged`: its log line has not arrived
+yet, or never will, and nobody knows whether it failed. That is not the same as that it did not.
+
 Minutes are kept for 15 days; older ones read as minutes without requests.
 """
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _MINUTE, _HOUR, _DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+_STRETCH = timedelta(hours=3)
 _QUERIES_A_CALL = 500
 
 Points = Mapping[str, Mapping[datetime, float]]
@@ -77,13 +81,14 @@ class RevisionMetrics:
             until: the end; minutes younger than the metrics' settling time should lie after it.
 
         Returns:
-            The minutes in order, at most those of 24 hours; the next call begins where they end.
+            The minutes in order, at most those of 3 hours (a look at them has to fit into an item of the registry); the
+            next call begins where they end.
 
         Raises:
             NotReady: CloudWatch could not give all that was asked for.
         """
         first = _ceil(since, _MINUTE)
-        last = min(until.replace(second=0, microsecond=0), first + _DAY)
+        last = min(until.replace(second=0, microsecond=0), first + _STRETCH)
         if first >= last:
             return ()
         versions = {"stable": stable, "candidate": candidate}
@@ -226,6 +231,7 @@ def _arm(points: Points, name: str, measures: Measures, at: datetime) -> Arm:
         slower=tuple(min(slower, arm.timed) for slower in counted("slower", len(measures.limits_ms))),
         bins=counted("bin", len(measures.edges) + 1 if measures.edges else 0),
         custom=counted("custom", len(measures.custom)),
+        unlogged=arm.unlogged,
     )
 
 
@@ -233,12 +239,13 @@ def _requests(points: Points, name: str, at: datetime) -> Arm:
     """Reconcile Lambda's counts with those of the log lines, of which each is either cold or timed."""
     crashes, answered_badly = _count(points, f"{name}_crashes", at), _count(points, f"{name}_failures", at)
     cold, timed = _count(points, f"{name}_cold", at), _count(points, f"{name}_timed", at)
-    failures = crashes + answered_badly
+    failures, invocations = crashes + answered_badly, _count(points, f"{name}_invocations", at)
     return Arm(
-        requests=max(_count(points, f"{name}_invocations", at), cold + timed + crashes, failures),
+        requests=max(invocations, cold + timed + crashes, failures),
         failures=failures,
         cold=cold,
         timed=timed,
+        unlogged=max(0, invocations - cold - timed - crashes),
     )
 
 

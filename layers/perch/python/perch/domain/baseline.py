@@ -14,8 +14,11 @@ ENOUGH = 100  # requests; fewer have no 99th percentile to speak of
 SLACK, SLACK_MS = 0.1, 1.0
 
 
-def usual(habits: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
-    """Say what to count, from what stable did in the `minutes` before; if too little, only what is configured."""
+def usual(habits: Habits, recent: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
+    """Say what to count, from what stable did in the `minutes` before; if too little, only what is configured.
+
+    `recent` is the last quarter of an hour: whether stable fails just now, so that a fix may be what is coming.
+    """
     known = habits.p50_ms is not None and habits.p95_ms is not None and habits.p99_ms is not None
     enough = known and habits.requests >= ENOUGH
     limits: list[float] = []
@@ -28,13 +31,15 @@ def usual(habits: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
             limits.append(guards.latency_p99_times * habits.p99_ms)
     if guards.latency_p99_ms is not None:
         limits.append(guards.latency_p99_ms)
-    edges = sorted(set(habits.quantiles)) if enough and guards.shift_odds is not None else []
+    # Six digits: bounds that differ by less are the same bound to CloudWatch.
+    edges = sorted({float(f"{q:.6g}") for q in habits.quantiles}) if enough and guards.shift_odds is not None else []
     return Measures(
         limits_ms=tuple(limits),
         usual=enough,
         edges=tuple(edges),
         custom=guards.custom,
         requests_a_minute=habits.requests / minutes if minutes else 0.0,
+        failing=recent.failures / recent.requests if recent.failures >= guards.min_errors else 0.0,
     )
 
 
@@ -46,4 +51,6 @@ def say_measures(measures: Measures) -> str:
     said = f"slower than usual for stable is above {p50:.4g} (p50), {p95:.4g} (p95) and {p99:.4g} ms (p99)"
     if measures.edges:
         said += f"; predictions are counted in {len(measures.edges) + 1} bins"
+    if measures.failing:
+        said += f"; it fails {measures.failing:.1%} of its requests just now"
     return f"{said}, at {measures.requests_a_minute:,.4g} requests a minute"

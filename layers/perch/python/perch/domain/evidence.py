@@ -31,7 +31,8 @@ class Measures:
     `limits_ms`: a request counts as slower than each of these latencies that it exceeds (milliseconds, warm requests).
     With `usual` the first three are stable's usual p50, p95 and p99; the others are the limits of thresholds.
     `edges`: upper bounds (inclusive) of the bins of predictions, growing; one more bin lies above the last. Without
-    edges predictions are not counted. `requests_a_minute` is the traffic of both revisions together at that time.
+    edges predictions are not counted. `requests_a_minute` is the traffic of both revisions together at that time, and
+    `failing` the share of requests that stable failed just before.
     """
 
     limits_ms: tuple[float, ...] = ()
@@ -39,6 +40,7 @@ class Measures:
     edges: tuple[float, ...] = ()
     custom: tuple[CustomMetric, ...] = ()
     requests_a_minute: float = 0.0
+    failing: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,8 @@ class Arm:
 
     `requests` includes `failures` (5xx answers, crashes, time-outs). `cold` requests were the first of their process;
     they are not among the `timed`, of which `slower[i]` took longer than `Measures.limits_ms[i]`. `bins[i]` predictions
-    fell into bin i (one prediction a request); `custom[i]` is the count of `Measures.custom[i]`.
+    fell into bin i (one prediction a request); `custom[i]` is the count of `Measures.custom[i]`. `unlogged` requests
+    left no log line, so nobody knows whether they failed.
     """
 
     requests: int = 0
@@ -74,6 +77,7 @@ class Arm:
     slower: tuple[int, ...] = ()
     bins: tuple[int, ...] = ()
     custom: tuple[int, ...] = ()
+    unlogged: int = 0
 
     @property
     def rate(self) -> float:
@@ -90,6 +94,7 @@ class Arm:
             slower=_added(self.slower, other.slower),
             bins=_added(self.bins, other.bins),
             custom=_added(self.custom, other.custom),
+            unlogged=self.unlogged + other.unlogged,
         )
 
 
@@ -100,6 +105,11 @@ class Minute:
     at: datetime
     stable: Arm = Arm()
     candidate: Arm = Arm()
+
+    @property
+    def complete(self) -> bool:
+        """Whether its log lines have arrived, but for a few that may lie on its edge."""
+        return all(arm.unlogged <= max(2, 0.05 * arm.requests) for arm in (self.stable, self.candidate))
 
 
 def _added(ours: tuple[int, ...], theirs: tuple[int, ...]) -> tuple[int, ...]:

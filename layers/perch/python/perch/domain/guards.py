@@ -2,8 +2,9 @@
 
 Two kinds. The *sequential* guards bet against "the candidate is as good as stable, and within its service level"; their
 E values are joined into one by a weighted mean, which is an E value again however they depend on each other. So they
-share one alpha: the chance that a candidate which is good in every respect is *ever* taken back stays below it, at
-however many looks. A guard with the weight w among those that are on must reach 1/(w * alpha) if it speaks alone.
+share one alpha: the chance that a candidate which is good in every respect is *ever* taken back by them stays below it,
+at however many looks. A guard with the weight w among those that are on must reach 1/(w * alpha) if it speaks alone.
+The weights are those of the policy, fixed before anything is seen; a guard that has seen nothing yet stands at 1.
 
 The *thresholds* are what people know from elsewhere: a share, a multiple, a limit. They make no promise about chance.
 
@@ -32,6 +33,8 @@ from perch.domain.tally import (
     Tally,
     error_test,
     latency_test,
+    limits_of,
+    log_e_errors,
     shift_test,
     split_test,
     state_of,
@@ -74,14 +77,12 @@ def weigh_up(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Weigh
     """Ask the sequential guards. One that objects is named by the largest part of the joint evidence."""
     guards = rollout.guards
     found = {finding.guard: finding for finding in _sequential(rollout, tally, replayed)}
-    weights = {name: SHARES[name.partition(":")[0]] for name in found}
-    if several := [name for name in found if name.startswith(CUSTOM)]:
-        weights |= dict.fromkeys(several, SHARES[CUSTOM] / len(several))
-    speaking = {name: f.log_e or 0.0 for name, f in found.items() if not f.dry_run}
-    joint = combine(speaking, weights) if speaking else 0.0
+    weights = shares(rollout)
+    speaking = {name: found[name].log_e or 0.0 if name in found else 0.0 for name in weights}
+    joint = combine(speaking, weights) if weights else 0.0
     objecting: set[str] = set()
     if enough(joint, guards.alpha):
-        objecting.add(max(speaking, key=lambda name: math.log(weights[name]) + speaking[name]))
+        objecting.add(max(found.keys() & weights.keys(), key=lambda name: math.log(weights[name]) + speaking[name]))
     objecting |= {name for name, f in found.items() if f.dry_run and enough(f.log_e or 0.0, guards.alpha)}
     needed = 1 / guards.alpha
     findings = tuple(
@@ -96,17 +97,39 @@ def weigh_up(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Weigh
     return Weighed(findings=findings, log_e=joint)
 
 
+def shares(rollout: Rollout) -> dict[str, float]:
+    """Return the weights of the sequential guards that are on, by their names; those in a dry run have none.
+
+    A rollout in which the two never share the traffic (blue-green) has nothing to compare, and stakes nothing on it.
+    """
+    guards, policy = rollout.guards, rollout.policy
+    weights = {SLO: SHARES[SLO]}
+    if any(0 < step.weight < 1 for step in policy.steps):
+        weights |= {name: SHARES[name] for name in (ERRORS, LATENCY)}
+        weights |= {f"{CUSTOM}:{one.name}": SHARES[CUSTOM] / len(guards.custom) for one in guards.custom}
+        if guards.shift_odds is not None:
+            weights[SHIFT] = SHARES[SHIFT]
+    if policy.paired or any(step.kind == "shadow" for step in policy.steps):
+        weights[PAIRED] = SHARES[PAIRED]
+    return {name: weight for name, weight in weights.items() if not _is_dry(guards, name)}
+
+
+def level(rollout: Rollout) -> float:
+    """The service level that a candidate is held to: the configured one, or what stable itself just failed to keep."""
+    return min(max(rollout.guards.error_rate, rollout.measures.failing if rollout.measures else 0.0), 0.95)
+
+
 def _sequential(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Iterator[Finding]:
     guards, measures = rollout.guards, rollout.measures or Measures()
     ours, theirs = tally.candidate, tally.stable
-    worse = error_test(guards)
-    yield _finding(guards, ERRORS, say_failures(ours, theirs), worse.log_e_above(state_of(tally, ERRORS, worse), 1.0))
+    worse, limit, fair = error_test(guards), level(rollout), tally.fair
+    yield _finding(guards, ERRORS, say_compared(tally), log_e_errors(tally, guards))
     yield _finding(
         guards,
         SLO,
-        f"{_of(ours.failures, ours.requests)} candidate requests failed, where {guards.error_rate:.2%} may",
-        # While stable is beyond it too, the service level says nothing of the candidate.
-        0.0 if beyond(guards, theirs) else Share(guards.error_rate).log_e_beyond(ours.failures, ours.requests),
+        f"{_of(fair.failures, fair.requests)} candidate requests failed while stable kept its level, where "
+        f"{limit:.2%} may",
+        Share(limit).log_e_beyond(fair.failures, fair.requests),
     )
     if measures.usual:
         yield _latency(rollout, tally, measures)
@@ -162,47 +185,38 @@ def thresholds(rollout: Rollout, tally: Tally) -> tuple[Finding, ...]:
 
 
 def _thresholds(rollout: Rollout, tally: Tally) -> Iterator[Finding]:
-    guards, ours, theirs = rollout.guards, tally.candidate, tally.stable
-    counted = ours.failures >= guards.min_errors and ours.requests >= guards.min_requests
+    guards, ours, fair = rollout.guards, tally.candidate, tally.fair
     if guards.error_threshold is not None:
         yield _threshold(
             guards,
             "error_threshold",
-            f"{_of(ours.failures, ours.requests)} candidate requests failed ({ours.rate:.1%}, limit "
-            f"{guards.error_threshold:.1%}) against {_of(theirs.failures, theirs.requests)} on stable",
-            over=counted and ours.rate > guards.error_threshold >= theirs.rate,
+            f"{_of(fair.failures, fair.requests)} candidate requests failed ({fair.rate:.1%}, limit "
+            f"{guards.error_threshold:.1%}) while stable kept its level",
+            over=_counted(guards, fair.failures, fair.requests) and fair.rate > guards.error_threshold,
         )
-    if guards.error_increase is not None and theirs.requests:
-        # One failure more than stable had: without any, every first failure would be infinitely many times as many.
-        usual = (theirs.failures + 1) / theirs.requests
+    if guards.error_increase is not None:
+        # One failure more than stable's: without any, every first failure would be infinitely many times as many.
+        usual = tally.expected + 1
         yield _threshold(
             guards,
             "error_increase",
-            f"{_of(ours.failures, ours.requests)} candidate requests failed against "
-            f"{_of(theirs.failures, theirs.requests)} on stable, limit {guards.error_increase:.4g} times as many",
-            over=counted and ours.rate > guards.error_increase * usual,
+            f"{_of(ours.failures, ours.requests)} candidate requests failed, of which stable would have failed "
+            f"{tally.expected:.3g}, limit {guards.error_increase:.4g} times as many",
+            over=_counted(guards, ours.failures, ours.requests) and tally.excess > (guards.error_increase - 1) * usual,
         )
     for i, (name, ms, allowed) in limits_of(guards, rollout.measures or Measures()):
-        slow, other = _at(ours.slower, i), _at(theirs.slower, i)
-        share, usual = slow / ours.timed if ours.timed else 0.0, other / theirs.timed if theirs.timed else 0.0
+        slow = _at(fair.slower, i)
         yield _threshold(
             guards,
             name,
-            f"{_of(slow, ours.timed)} candidate requests took longer than {ms:.4g} ms, where {allowed:.0%} may, "
-            f"against {_of(other, theirs.timed)} on stable",
-            over=slow >= guards.min_errors and ours.timed >= guards.min_requests and share > allowed >= usual,
+            f"{_of(slow, fair.timed)} candidate requests took longer than {ms:.4g} ms while stable kept that limit, "
+            f"where {allowed:.0%} may",
+            over=_counted(guards, slow, fair.timed) and slow > allowed * fair.timed,
         )
 
 
-def limits_of(guards: GuardPolicy, measures: Measures) -> Iterator[tuple[int, tuple[str, float, float]]]:
-    """Name the latency thresholds among the measures' limits: index, (name, ms, share that may be slower)."""
-    named = [("latency_p95_times", 0.05)] * (guards.latency_p95_times is not None and measures.usual)
-    named += [("latency_p99_times", 0.01)] * (guards.latency_p99_times is not None and measures.usual)
-    named += [("latency_p99_ms", 0.01)] * (guards.latency_p99_ms is not None)
-    first = USUAL if measures.usual else 0
-    for i, (name, allowed) in enumerate(named, start=first):
-        if i < len(measures.limits_ms):
-            yield i, (name, measures.limits_ms[i], allowed)
+def _counted(guards: GuardPolicy, hits: int, trials: int) -> bool:
+    return hits >= guards.min_errors and trials >= guards.min_requests
 
 
 def beyond(guards: GuardPolicy, arm: Arm) -> bool:
@@ -230,15 +244,17 @@ SPLIT_ALPHA, SPLIT_ODDS = 0.001, 1.5
 
 
 def say_failures(ours: Arm, theirs: Arm) -> str:
-    """Say the failures of both, and the odds ratio."""
-    said = (
+    """Say the failures of both."""
+    return (
         f"{_of(ours.failures, ours.requests)} candidate requests failed against "
         f"{_of(theirs.failures, theirs.requests)} on stable"
     )
-    good, other_good = ours.requests - ours.failures, theirs.requests - theirs.failures
-    if ours.failures and theirs.failures and good:
-        return f"{said}: odds ratio {ours.failures * other_good / (theirs.failures * good):.3g}"
-    return said
+
+
+def say_compared(tally: Tally) -> str:
+    """Say the failures of both, and the odds ratio within the minutes."""
+    said, (worse, better) = say_failures(tally.candidate, tally.stable), tally.odds
+    return f"{said}: odds ratio {worse / better:.3g}" if worse and better else said
 
 
 def say_e(log_e: float) -> str:
@@ -247,8 +263,11 @@ def say_e(log_e: float) -> str:
 
 
 def _finding(guards: GuardPolicy, name: str, reason: str, log_e: float) -> Finding:
-    dry = name in guards.dry_run or name.partition(":")[0] in guards.dry_run
-    return Finding(guard=name, says=Says.FINE, reason=reason, log_e=log_e, dry_run=dry)
+    return Finding(guard=name, says=Says.FINE, reason=reason, log_e=log_e, dry_run=_is_dry(guards, name))
+
+
+def _is_dry(guards: GuardPolicy, name: str) -> bool:
+    return name in guards.dry_run or name.partition(":")[0] in guards.dry_run
 
 
 def _threshold(guards: GuardPolicy, name: str, reason: str, *, over: bool) -> Finding:

@@ -13,10 +13,12 @@ replayed requests showed. It asks the guards (`guards.py`), and weighs what they
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from perch.domain.agreement import Replayed, ready
 from perch.domain.blast_radius import next_weight
@@ -25,6 +27,7 @@ from perch.domain.guards import (
     Finding,
     Says,
     beyond,
+    level,
     say_e,
     say_failures,
     split_found_off,
@@ -50,14 +53,16 @@ class Verdict(StrEnum):
 class Judgement:
     """A verdict with its reason: one sentence that a person can check against the evidence.
 
-    `findings` is what each guard had to say. `gate` is whether only the step's gate is left to wait for; `weight` is
-    what the candidate's share should become while the step is undecided (None: as it is).
+    `findings` is what each guard had to say. `only_hold` is whether nothing but the hold is lacking, `gate` whether
+    only the step's gate is; `weight` is what the candidate's share should become while the step is undecided (None: as
+    it is).
     """
 
     verdict: Verdict
     reason: str
     findings: tuple[Finding, ...] = ()
     gate: bool = False
+    only_hold: bool = False
     weight: float | None = None
 
 
@@ -72,7 +77,9 @@ class AlarmSeen:
 
 
 # How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
-ALARM_MEMORY = timedelta(minutes=5)
+ALARM_MEMORY, PROBE_MEMORY = timedelta(minutes=5), timedelta(minutes=1)
+_TOO_FEW = 3.0  # failures: of fewer that were to be expected, none may well be luck
+_SURELY = 4  # standard deviations: a budget is looked at at every tick, and chance spends none of it
 LEAST = 0.001  # a smaller share of the traffic would show nothing
 CANDIDATE_PROBES = "probes-candidate"
 
@@ -125,8 +132,11 @@ def _of_the_step(
 ) -> tuple[Verdict, str, dict[str, object]]:
     """Say whether the step is passed, or what it waits for."""
     step = rollout.current_step
-    for lack, raises in _lacking(rollout, tally, alarms, replayed, now):
-        return Verdict.CONTINUE, lack, {"weight": _other_weight(rollout, tally) if raises and not paused else None}
+    lacks = tuple(_lacking(rollout, tally, alarms, replayed, now))
+    if lacks:
+        weight = _other_weight(rollout, tally) if lacks[0].raises and not paused else None
+        only_hold = all(lack.hold for lack in lacks)
+        return Verdict.CONTINUE, lacks[0].what, {"weight": weight, "only_hold": only_hold}
     if paused:
         return Verdict.CONTINUE, f"the step is passed, but the endpoint is paused: {paused}", {}
     if step.gate and rollout.answered < rollout.step:
@@ -152,43 +162,61 @@ def _objections(
         if finding.says is Says.OBJECTS and not finding.dry_run:
             yield finding.reason
     if rollout.current_step.kind == "shadow" and replayed is not None:
-        well, why = _agreement(rollout, replayed)
-        if well is False:
-            yield why
-    if rollout.policy.budget is not None and tally.excess > rollout.policy.budget:
+        # Looked at at every tick: only what cannot be chance ends a shadow before its time.
+        differing = Share(min(max(1 - rollout.policy.agreement, 1e-6), 0.95))
+        if enough(differing.log_e_beyond(replayed.compared - replayed.agreed, replayed.compared), rollout.guards.alpha):
+            yield _agreement(rollout, replayed)[1]
+    budget = rollout.policy.budget
+    if budget is not None and tally.excess - _SURELY * math.sqrt(tally.variance) > budget:
         yield (
             f"{say_failures(tally.candidate, tally.stable)}: {tally.excess:,.0f} more than stable would have failed, "
-            f"and the budget is {rollout.policy.budget:,}"
+            f"surely more than the budget of {budget:,}"
         )
+
+
+class _Lack(NamedTuple):
+    """What a step still lacks, whether more traffic would help, and whether it is only time."""
+
+    what: str
+    raises: bool = False
+    hold: bool = False
 
 
 def _lacking(
     rollout: Rollout, tally: Tally, alarms: tuple[AlarmSeen, ...], replayed: Replayed | None, now: datetime
-) -> Iterator[tuple[str, bool]]:
-    """Say what the step still lacks, and whether more traffic would help."""
-    step = rollout.current_step
-    held = now - rollout.phase_at
+) -> Iterator[_Lack]:
+    """Say what the step still lacks, what stands in the way most first."""
+    step, held = rollout.current_step, now - rollout.phase_at
     if incident := _incident(rollout, tally, alarms):
-        yield incident, False
+        yield _Lack(incident)
     if off := split_found_off(rollout, tally):
-        yield f"held: {off}", False
+        yield _Lack(f"held: {off}")
+    unproved = step.proof and not _proved(rollout, tally, replayed)
     if held < timedelta(seconds=step.hold_s):
         left = timedelta(seconds=step.hold_s) - held
-        yield f"{span(left)} of the hold are left", step.proof and not _proved(rollout, tally, replayed)
+        yield _Lack(f"{span(left)} of the hold are left", raises=unproved, hold=True)
     if step.kind == "shadow":
         well, why = _agreement(rollout, replayed) if replayed else (None, "no answers were compared yet")
         if not well:
-            yield why, False
+            yield _Lack(why)
         return
-    needed, seen = max(step.requests, 1), tally.of_step(rollout.step)[0].requests
-    pairs = replayed.pairs if replayed and rollout.policy.paired else 0
-    if seen + pairs < needed:
-        yield (
-            f"needs {needed:,} requests on the candidate, has {seen:,}" + f" and {pairs:,} replayed" * bool(pairs),
-            True,
-        )
-    if step.proof and not _proved(rollout, tally, replayed):
-        yield f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}", True
+    needed, seen, pairs = max(step.requests, 1), tally.of_step(rollout.step)[0].requests, _pairs(rollout, replayed)
+    if seen + pairs < needed or not seen:
+        said = f"needs {needed:,} requests on the candidate, has {seen:,}" + f" and {pairs:,} replayed" * bool(pairs)
+        yield _Lack(f"{said}{_say_dropped(tally)}", raises=True)
+    if unproved:
+        said = f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}"
+        yield _Lack(f"{said}{_say_dropped(tally)}", raises=True)
+
+
+def _say_dropped(tally: Tally) -> str:
+    return f"; {tally.dropped:,} minutes do not count, since log lines of theirs never came" * bool(tally.dropped)
+
+
+def _pairs(rollout: Rollout, replayed: Replayed | None) -> int:
+    """Replayed pairs stand in for requests once: in the first step that has traffic."""
+    first = next(i for i, step in enumerate(rollout.policy.steps) if step.kind != "shadow")
+    return replayed.pairs if replayed and rollout.policy.paired and rollout.step == first else 0
 
 
 def _agreement(rollout: Rollout, replayed: Replayed) -> tuple[bool | None, str]:
@@ -223,35 +251,49 @@ def _better(rollout: Rollout, tally: Tally) -> bool:
 def _proved(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> bool:
     """Whether the candidate was shown to be no worse than stable and within its service level.
 
-    Without a single failure the odds ratio has no lower bound to be measured by, and the service level is enough. Where
-    stable is beyond the level itself, being better than stable takes its place. Requests that were replayed to both
-    revisions count for the level like live ones.
+    Where the candidate failed nothing, and stable next to nothing, there is no odds ratio to be shown: the level is all
+    that can be, as it is in a bake, where there is nothing to compare with. Where stable is beyond the level itself,
+    being better than stable takes its place. Requests that were replayed to both count for the level like live ones.
     """
     guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
+    within = enough(Share(level(rollout)).log_e_within(ours.failures, ours.requests), guards.alpha)
+    if rollout.current_step.kind == "bake":
+        return within
+    if beyond(guards, tally.stable) or level(rollout) > guards.error_rate:
+        return _better(rollout, tally)
     test = error_test(guards)
     no_worse = enough(test.log_e_below(state_of(tally, ERRORS, test), guards.margin), guards.alpha)
-    within = enough(Share(guards.error_rate).log_e_within(ours.failures, ours.requests), guards.alpha)
-    if beyond(guards, tally.stable):
-        return _better(rollout, tally)
-    alone = rollout.current_step.kind == "bake"  # all the traffic: there is nothing to compare with
-    return within and (no_worse or not ours.failures or alone)
+    return within and (no_worse or _nothing_to_compare(tally, ours))
+
+
+def _nothing_to_compare(tally: Tally, ours: Arm) -> bool:
+    """Whether the candidate failed nothing while stable failed too little for that to mean anything."""
+    return not ours.failures and not tally.candidate.failures and tally.expected < _TOO_FEW
 
 
 def _with_replays(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Arm:
+    """The candidate's counts of minutes in which stable kept its level, and of replays in paired mode."""
     if replayed is None or not rollout.policy.paired:
-        return tally.candidate
+        return tally.fair
     failed = replayed.candidate_failed_only + replayed.both_failed
-    return tally.candidate + Arm(requests=replayed.pairs, failures=failed)
+    return tally.fair + Arm(requests=replayed.pairs, failures=failed)
 
 
 def _say_proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> str:
     guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
     test, needed = error_test(guards), 1 / guards.alpha
     state = state_of(tally, ERRORS, test)
-    within = Share(guards.error_rate).log_e_within(ours.failures, ours.requests)
-    said = f"within {guards.error_rate:.4g} E = {say_e(within)}"
-    if ours.failures:
-        said += f", odds ratio below {guards.margin:.4g} E = {say_e(test.log_e_below(state, guards.margin))}"
+    limit = level(rollout)
+    within = f"within {limit:.4g} E = {say_e(Share(limit).log_e_within(ours.failures, ours.requests))}"
+    if rollout.current_step.kind == "bake":
+        said = f"{within}, with nothing to compare with"
+    elif beyond(guards, tally.stable) or limit > guards.error_rate:
+        said = f"better than stable, which is beyond its level, E = {say_e(test.log_e_below(state, 1.0))}"
+    elif _nothing_to_compare(tally, ours):
+        said = f"{within}, and it failed nothing where stable would have failed {tally.expected:.2g}"
+    else:
+        no_worse = say_e(test.log_e_below(state, guards.margin))
+        said = f"{within}, odds ratio below {guards.margin:.4g} E = {no_worse}"
     return f"{said}, needs {needed:.4g}"
 
 
@@ -260,7 +302,7 @@ def _passed(rollout: Rollout, tally: Tally, replayed: Replayed | None, held: tim
     if step.kind == "shadow" and replayed is not None:
         return f"shadowed for {span(held)}: {replayed.summary()}"
     seen = tally.of_step(rollout.step)[0].requests
-    proved = f", and shown to be no worse ({_say_proof(rollout, tally, replayed)})" if step.proof else ""
+    proved = f", and shown: {_say_proof(rollout, tally, replayed)}" if step.proof else ""
     return f"held {span(held)} at {rollout.weight:.4g} with {seen:,} requests and no objection{proved}"
 
 
@@ -291,7 +333,9 @@ def safe_weight(
     if policy.budget is None:
         return ceiling
     seen = tally or Tally(until=rollout.started_at)
-    usual = (rollout.measures or Measures()).requests_a_minute
+    traffic = _traffic(seen.recent) or (rollout.measures or Measures()).requests_a_minute
+    if not traffic:
+        return min(LEAST, ceiling)  # nobody knows what more would cost
     return next_weight(
         weight=weight,
         floor=floor,
@@ -300,7 +344,7 @@ def safe_weight(
         candidate=seen.candidate,
         stable=seen.stable,
         odds_upper=test.interval(state_of(seen, ERRORS, test), rollout.guards.alpha)[1],
-        requests_a_minute=_traffic(seen.recent) or usual,
+        requests_a_minute=traffic,
         blind_minutes=policy.settle_s / 60 + 1,
         budget=policy.budget,
     )
@@ -329,11 +373,12 @@ def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout, now: datetime
     if not probes and (rollout.weight < 1 or not rollout.shifts):
         return "it is of both revisions; the judge compares them"
     began = (rollout.shifted_at if probes else rollout.shifts[-1].at) or rollout.started_at
+    memory = PROBE_MEMORY if probes else ALARM_MEMORY
     if rollout.phase is Phase.PROMOTING and not probes:
         began = rollout.phase_at
     if since < began:
         return "it went off before the candidate had this traffic"
-    if now < began + ALARM_MEMORY:
+    if now < began + memory:
         return "it still looks back at minutes from before the candidate had this traffic"
     return None
 

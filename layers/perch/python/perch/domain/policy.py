@@ -60,7 +60,7 @@ class RolloutPolicy:
 
     strategy: str = "direct"
     steps: tuple[Step, ...] = ()
-    settle_s: int = 120
+    settle_s: int = 180
     deadline_s: int = 604_800
     at_deadline: str = "roll back"
     when_busy: str = "queue"

@@ -9,7 +9,8 @@ What the numbers mean is for the guards to say (`guards.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -32,9 +33,17 @@ class Tally:
     """Evidence up to `until`.
 
     `candidate` and `stable` count from the rollout's first step, the others only the minutes of `step`. `recent` are
-    the last minutes, newest last. `tests` holds the states of the sequential tests by name; that of the split begins
-    anew whenever the traffic is moved (`moved_at`). `excess` counts the candidate's failures beyond those that its
-    requests would have had at stable's rate, minute by minute.
+    the last minutes, newest last. `dropped` counts minutes whose log lines never came.
+
+    Totals of two revisions must not be compared: an incident weighs more in the one that had more traffic in it. What
+    is compared is summed up minute by minute. `expected` is how many of the candidate's requests stable would have
+    failed, `excess` how many more it did, with its `variance`; `odds` are the two sums of Mantel and Haenszel, whose
+    ratio is the odds ratio within the minutes. `fair` are the candidate's counts of minutes in which
+    stable kept its own limits: what the candidate broke there is nobody else's doing.
+
+    `tests` holds the states of the sequential tests by name; that of the split begins anew whenever the traffic is
+    moved (`moved_at`). Errors are also bet on from later beginnings (`late`, the number of the bet, and `late_from`,
+    how many minutes were counted when it began): what goes wrong after a good week need not use that up first.
     """
 
     until: datetime
@@ -45,7 +54,15 @@ class Tally:
     candidate_step: Arm = Arm()
     stable_step: Arm = Arm()
     recent: tuple[Minute, ...] = ()
+    minutes: int = 0
+    dropped: int = 0
+    expected: float = 0.0
     excess: float = 0.0
+    variance: float = 0.0
+    odds: tuple[float, float] = (0.0, 0.0)
+    fair: Arm = Arm()
+    late: int = 0
+    late_from: int = 0
     tests: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def of_step(self, step: int) -> tuple[Arm, Arm]:
@@ -59,8 +76,10 @@ def weigh(tally: Tally, minutes: Iterable[Minute], rollout: Rollout) -> Tally:
         if minute.at < tally.until:
             continue
         shift = in_force(rollout, minute.at)
-        if shift is not None:
+        if shift is not None and minute.complete:
             tally = _add(tally, minute, shift, rollout)
+        elif shift is not None:
+            tally = replace(tally, dropped=tally.dropped + 1)
         tally = replace(tally, until=minute.at + MINUTE)
     return tally
 
@@ -69,7 +88,7 @@ def in_force(rollout: Rollout, at: datetime) -> Shift | None:
     """Return what the traffic was set to for the whole minute from `at`; None if it was moved in it, or not yet."""
     last = None
     for shift in rollout.shifts:
-        if at <= shift.at < at + MINUTE and shift.at != at:
+        if at <= shift.at < at + MINUTE:
             return None
         if shift.at <= at:
             last = shift
@@ -78,42 +97,132 @@ def in_force(rollout: Rollout, at: datetime) -> Shift | None:
 
 def _add(tally: Tally, minute: Minute, shift: Shift, rollout: Rollout) -> Tally:
     fresh = shift.step != tally.step
-    tally, tests = _alike(tally, minute), dict(tally.tests)
+    tally = _begin_late(_alike(tally, minute), rollout.guards, fresh=fresh)
+    tests = dict(tally.tests)
     if shift.at != tally.moved_at:
         tests.pop(SPLIT, None)
-    for name, test in _tests(rollout.guards, rollout.measures, minute).items():
-        comparison, table = test
+    for name, (comparison, table) in _tests(rollout.guards, rollout.measures, minute).items():
         tests[name] = comparison.update(tests.get(name) or comparison.start(), table)
+        if name == ERRORS and tally.late:
+            tests[LATE] = comparison.update(tests.get(LATE) or comparison.start(), table)
     if 0 < shift.weight < 1:
         split = split_test()
         state = tests.get(SPLIT) or split.start()
         tests[SPLIT] = split.update(state, minute.candidate.requests, minute.stable.requests, shift.weight)
+    ours, theirs = minute.candidate, minute.stable
+    share = (ours.failures + theirs.failures) / max(ours.requests + theirs.requests, 1)
+    both = bool(theirs.requests)
     return replace(
         tally,
         step=shift.step,
         moved_at=shift.at,
-        candidate=tally.candidate + minute.candidate,
-        stable=tally.stable + minute.stable,
-        candidate_step=minute.candidate if fresh else tally.candidate_step + minute.candidate,
-        stable_step=minute.stable if fresh else tally.stable_step + minute.stable,
-        excess=tally.excess + (excess_failures(minute.candidate, minute.stable) if minute.stable.requests else 0.0),
+        minutes=tally.minutes + 1,
+        candidate=tally.candidate + ours,
+        stable=tally.stable + theirs,
+        candidate_step=ours if fresh else tally.candidate_step + ours,
+        stable_step=theirs if fresh else tally.stable_step + theirs,
+        expected=tally.expected + (ours.requests * theirs.rate if both else 0.0),
+        excess=tally.excess + (excess_failures(ours, theirs) if both else 0.0),
+        variance=tally.variance
+        + (ours.requests * share * (1 - share) * (1 + ours.requests / theirs.requests) if both else 0.0),
+        odds=_odds(tally.odds, ours, theirs),
+        fair=tally.fair + _fair(minute, rollout),
         recent=(*tally.recent, minute)[-RECENT:],
         tests=tests,
     )
 
 
+def _odds(odds: tuple[float, float], ours: Arm, theirs: Arm) -> tuple[float, float]:
+    """Add a minute to the estimate of Mantel and Haenszel (J. Natl. Cancer Inst. 22, 1959): sums of ad/n and bc/n."""
+    n = max(ours.requests + theirs.requests, 1)
+    worse = ours.failures * (theirs.requests - theirs.failures) / n
+    better = theirs.failures * (ours.requests - ours.failures) / n
+    return odds[0] + worse, odds[1] + better
+
+
+def _fair(minute: Minute, rollout: Rollout) -> Arm:
+    """The candidate's counts, so far as stable kept the limits in the same minute (or had no requests in it)."""
+    ours, theirs, guards = minute.candidate, minute.stable, rollout.guards
+    failing = theirs.failures > 1 and theirs.rate > guards.error_rate
+    slow = any(
+        i < len(theirs.slower) and theirs.slower[i] > max(1.0, allowed * theirs.timed)
+        for i, (_, _, allowed) in limits_of(guards, rollout.measures or Measures())
+    )
+    return Arm(
+        requests=0 if failing else ours.requests,
+        failures=0 if failing else ours.failures,
+        timed=0 if slow else ours.timed,
+        slower=tuple(0 for _ in ours.slower) if slow else ours.slower,
+    )
+
+
+def limits_of(guards: GuardPolicy, measures: Measures) -> Iterator[tuple[int, tuple[str, float, float]]]:
+    """Name the latency thresholds among the measures' limits: index, (name, ms, share that may be slower)."""
+    named = [("latency_p95_times", 0.05)] * (guards.latency_p95_times is not None and measures.usual)
+    named += [("latency_p99_times", 0.01)] * (guards.latency_p99_times is not None and measures.usual)
+    named += [("latency_p99_ms", 0.01)] * (guards.latency_p99_ms is not None)
+    first = USUAL if measures.usual else 0
+    for i, (name, allowed) in enumerate(named, start=first):
+        if i < len(measures.limits_ms):
+            yield i, (name, measures.limits_ms[i], allowed)
+
+
+# -- errors, bet on from several beginnings -----------------------------------------------------------------------
+
+LATE, BANKED = "errors-late", "errors-banked"
+LATE_PART = 0.1  # of what is staked on errors
+LATE_EVERY, LATE_LEAST = 360, 60  # minutes: a bet is replaced when it is so old, or so old and a step begins
+
+
+def _late_part(number: int) -> float:
+    """The part of the late stake that bet `number` (from 1) gets; all of them together get all of it."""
+    return 6 / (math.pi * number) ** 2
+
+
+def _begin_late(tally: Tally, guards: GuardPolicy, *, fresh: bool) -> Tally:
+    """Cash in the late bet under way and begin the next one, if it is time."""
+    age = tally.minutes - tally.late_from
+    if not (age >= LATE_EVERY or (fresh and age >= LATE_LEAST)):
+        return tally
+    tests = dict(tally.tests)
+    if tally.late:
+        test = error_test(guards)
+        won = math.log(_late_part(tally.late)) + test.log_e_above(tests.pop(LATE, ()) or test.start(), 1.0)
+        tests[BANKED] = (log_sum((*tests.get(BANKED, ()), won)),)
+    return replace(tally, late=tally.late + 1, late_from=tally.minutes, tests=tests)
+
+
+def log_e_errors(tally: Tally, guards: GuardPolicy) -> float:
+    """Log evidence that the candidate fails more often than stable: the mean of bets from several beginnings.
+
+    Nine tenths are staked at the first minute. The last tenth is dealt out to bets that begin later, the k-th getting
+    6/(pi k)^2 of it; what is not staked yet is kept. When each begins depends on nothing that it bets on, so the whole
+    is the capital of one fair game, an E value at every minute.
+    """
+    test = error_test(guards)
+    begun = test.log_e_above(state_of(tally, ERRORS, test), 1.0)
+    held = 1.0 - sum(_late_part(k) for k in range(1, tally.late + 1))
+    late = [math.log(max(held, 1e-300)), *tally.tests.get(BANKED, ())]
+    if tally.late:
+        late.append(math.log(_late_part(tally.late)) + test.log_e_above(state_of(tally, LATE, test), 1.0))
+    return log_sum((math.log(1 - LATE_PART) + begun, math.log(LATE_PART) + log_sum(late)))
+
+
+def log_sum(logs: Sequence[float]) -> float:
+    """Log of a sum of exponentials."""
+    top = max(logs)
+    return top + math.log(sum(math.exp(one - top) for one in logs))
+
+
 def _alike(tally: Tally, minute: Minute) -> Tally:
     """Begin anew to count what is slow, and predictions, if they are counted by other limits from this minute on."""
     ours, new = tally.candidate, minute.candidate
-    if all(
-        len(a) in (0, len(b)) for a, b in ((ours.slower, new.slower), (ours.bins, new.bins), (ours.custom, new.custom))
-    ):
+    if all(len(a) in (0, len(b)) for a, b in ((ours.slower, new.slower), (ours.bins, new.bins))):
         return tally
 
     def only(arm: Arm) -> Arm:
-        return Arm(requests=arm.requests, failures=arm.failures, cold=arm.cold)
+        return replace(arm, timed=0, slower=(), bins=())
 
-    kept = {name: state for name, state in tally.tests.items() if name in (ERRORS, SPLIT)}
     recent = (replace(one, candidate=only(one.candidate), stable=only(one.stable)) for one in tally.recent)
     return replace(
         tally,
@@ -121,8 +230,9 @@ def _alike(tally: Tally, minute: Minute) -> Tally:
         stable=only(tally.stable),
         candidate_step=only(tally.candidate_step),
         stable_step=only(tally.stable_step),
+        fair=only(tally.fair),
         recent=tuple(recent),
-        tests=kept,
+        tests={name: state for name, state in tally.tests.items() if not name.startswith((LATENCY, SHIFT))},
     )
 
 
