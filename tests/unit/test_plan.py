@@ -170,3 +170,16 @@ def test_a_worse_rate_has_so_many_times_the_odds(rate: float, times: float) -> N
 def test_minutes_are_said_in_a_fitting_unit(minutes: float, said: str) -> None:
     """As people say them."""
     assert say_minutes(minutes) == said
+
+
+def test_a_bake_with_proof_can_hope_though_nothing_is_left_to_compare_with() -> None:
+    """At all of the traffic the service level is all that is asked for."""
+    bake = RolloutPolicy(
+        strategy="blue-green", steps=(Step(weight=1.0, hold_s=HOUR, requests=50, proof=True),), deadline_s=2 * HOUR
+    )
+    (step,) = plan(bake, GUARDS, replace(BUSY, failure_rate=0.02)).steps
+
+    assert step.kind == "bake"
+    assert step.problem is None
+    assert step.seen == ()
+    assert (step.proof_after or 99) < 10

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from perch.domain import growth
 from perch.domain.growth import Arms, Bet
-from perch.domain.guards import SHARES, SLO
+from perch.domain.guards import PAIRED, SHARES, SLO
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
 from perch.domain.sequential import Share
 from perch.domain.tally import CUSTOM, ERRORS, LATENCY, SHIFT, error_test
@@ -263,7 +263,7 @@ class _Outlook:
         if seen < HOPE:
             problem = self._say_requests(step, needed, a_minute, limit)
         elif proved < HOPE:
-            problem = self._say_proof(step, proved, limit)
+            problem = self._say_proof(proved, limit)
         waits = [enough, proof_after] if step.proof else [enough]
         return _End(
             requests_after=enough,
@@ -287,20 +287,36 @@ class _Outlook:
         return None if math.isinf(minutes) else math.ceil(minutes) + self.blind
 
     def _proved(self, step: Step, minutes: float) -> float:
-        """The chance that "no worse, and within the level" is shown by so many minutes of a step."""
+        """The chance that "no worse, and within the level" is shown by so many minutes of a step.
+
+        In a bake there is nothing to compare with. Where nothing fails on either, the level is all that can be shown.
+        """
         rate, alpha = self.traffic.failure_rate, self.guards.alpha
+        if rate >= self.guards.error_rate:
+            return 0.0  # then it would have to be better
         stages = [*((w, m * self.rate) for w, m in self.past if w > 0), (step.weight, minutes * self.rate)]
         arms = [(Arms(weight, rate, rate), requests) for weight, requests in stages]
         ours = sum(weight * requests for weight, requests in stages) + self.pairs
         needed = growth.unfailing(self.level, alpha)
-        unfailing = math.exp(needed * math.log1p(-rate)) if ours >= needed and rate < 1 else 0.0
-        if rate >= self.guards.error_rate:
-            return unfailing
         # Replayed pairs count for the level like requests.
-        extra = [(Arms(1.0, rate, rate), self.pairs)] if self.pairs else []
-        level = growth.chance((growth.within(self.level, arm, alpha=alpha), n) for arm, n in (*arms, *extra))
+        shown = [*arms, (Arms(1.0, rate, rate), self.pairs)]
+        level = growth.chance((growth.within(self.level, arm, alpha=alpha), n) for arm, n in shown)
+        if ours >= needed:
+            level = max(level, math.exp(needed * math.log1p(-rate)))
+        if step.kind == "bake":
+            return level
         no_worse = growth.chance((growth.below(self.test, self.guards.margin, arm, alpha=alpha), n) for arm, n in arms)
-        return max(unfailing, min(level, no_worse))
+        nothing = math.exp(self._until(stages, needed, step) * math.log1p(-rate)) if ours >= needed else 0.0
+        return max(nothing, min(level, no_worse))
+
+    def _until(self, stages: Sequence[tuple[float, float]], needed: float, step: Step) -> float:
+        """The requests to both by which the candidate has `needed` and the step's hold is over."""
+        held = sum(requests for _, requests in stages[:-1]) + self.rate * step.hold_s / 60
+        missing, total = needed - self.pairs, 0.0
+        for weight, requests in stages:
+            taken = min(requests, max(missing, 0.0) / weight)
+            missing, total = missing - taken * weight, total + taken
+        return max(total, held)
 
     # -- what a step sees -----------------------------------------------------------------------------------------
 
@@ -331,6 +347,8 @@ class _Outlook:
         weights = {ERRORS: SHARES[ERRORS], SLO: SHARES[SLO], LATENCY: SHARES[LATENCY]}
         weights |= {SHIFT: SHARES[SHIFT]} if guards.shift_odds is not None else {}
         weights |= {CUSTOM: SHARES[CUSTOM]} if guards.custom else {}
+        replays = self.policy.paired or any(step.kind == "shadow" for step in self.policy.steps)
+        weights |= {PAIRED: SHARES[PAIRED]} if replays else {}
         speaking = {name: weight for name, weight in weights.items() if name not in guards.dry_run}
         whole, bets = sum(speaking.values()), []
         if ERRORS in speaking:
@@ -350,16 +368,11 @@ class _Outlook:
             f"{say_minutes(limit + self.blind)}"
         )
 
-    def _say_proof(self, step: Step, proved: float, limit: float) -> str:
+    def _say_proof(self, proved: float, limit: float) -> str:
         guards, rate = self.guards, self.traffic.failure_rate
         by = f"within {say_minutes(limit + self.blind)}"
         if rate >= guards.error_rate:
             return f"it asks for proof of at most {guards.error_rate:.4g} failed, and stable itself fails {rate:.4g}"
-        if step.weight == 1:
-            return (
-                f"it asks for proof, but at all of the traffic nothing is left to compare with, so that only a "
-                f"candidate without any failure could give it ({proved:.0%})"
-            )
         return (
             f"a candidate as good as stable shows an odds ratio below {guards.margin:.4g} and a failed share within "
             f"{guards.error_rate:.4g} {by} with a chance of {proved:.0%} only"
