@@ -1,5 +1,8 @@
 """The front door: an HTTP API with literal routes for each endpoint, and one function that knows what exists.
 
+Five routes an endpoint: what is ours, MLflow's, and the Open Inference Protocol (one greedy route, because the path
+names versions that CloudFormation does not know). An HTTP API takes 300 routes, so it has room for 58 endpoints.
+
 Written with CloudFormation's own resources, because the routes lead to an alias whose versions CloudFormation does not
 know, and every integration, permission and route should be one that a reader can point at.
 """
@@ -86,12 +89,17 @@ class HttpApi(Construct):
         )
         for endpoint, alias in props.predictors.items():
             part = Construct(self, endpoint)
-            predict, served = f"/models/{endpoint}/predict", f"/models/{endpoint}"
             target = self._integration(part, alias.ref)
-            self._route(part, "Predict", f"POST {predict}", target)
-            self._route(part, "Served", f"GET {served}", target)
-            self._permit(part, "PermitPredict", alias.ref, f"POST{predict}")
-            self._permit(part, "PermitServed", alias.ref, f"GET{served}")
+            for name, method, path in (
+                ("Predict", "POST", f"/models/{endpoint}/predict"),
+                ("Served", "GET", f"/models/{endpoint}"),
+                ("Invocations", "POST", f"/models/{endpoint}/invocations"),
+                ("Metadata", "GET", f"/v2/models/{endpoint}"),
+                ("Protocol", "ANY", f"/v2/models/{endpoint}/{{proxy+}}"),
+            ):
+                self._route(part, name, f"{method} {path}", target)
+                allowed = path.replace("{proxy+}", "*")
+                self._permit(part, f"Permit{name}", alias.ref, f"{'*' if method == 'ANY' else method}{allowed}")
         part = Construct(self, "Rewards")
         target = self._integration(part, props.rewards.function_arn)
         # One route for all endpoints: the function finds out whether an experiment runs on the one that is named.
@@ -100,6 +108,9 @@ class HttpApi(Construct):
         part = Construct(self, "Describe")
         target = self._integration(part, props.describe.function_arn)
         self._route(part, "Models", "GET /models", target)
+        # The server's own part of the Open Inference Protocol; an endpoint's longer path goes before.
+        self._route(part, "Server", "GET /v2", target)
+        self._route(part, "Protocol", "ANY /v2/{proxy+}", target)
         self._route(part, "Default", "$default", target)
         self._permit(part, "Permit", props.describe.function_arn, "*")
 

@@ -1,30 +1,68 @@
-"""What the API offers: `GET /models` lists the declared endpoints, and every unknown route is a 404 that names them.
+"""What the API offers: the declared endpoints, the server's part of the Open Inference Protocol, and a 404 in words.
+
+    GET /models · GET /v2 · GET /v2/health/live · GET /v2/health/ready · GET /v2/models · POST /v2/repository/index
+    POST /v2/repository/models/{m}/load, …/unload    403: uploads and rollouts put models into service
+    anything else                                    404 that names the endpoints
 
 It reads the settings that were deployed with it, so it makes no AWS call, and it knows what is declared, not what is
-served: for that, ask the endpoint itself (`GET /models/{endpoint}`).
+served: for that, ask the endpoint itself (`GET /models/{endpoint}`, `GET /v2/models/{endpoint}/ready`). So the API is
+ready when it answers, and the state of a model in the index is UNKNOWN.
 """
 
 import json
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
 from perch.domain.policy import EndpointPolicy, load_settings
+from perch.predictor.server import live, ready, server_metadata
 
 _ENDPOINTS = load_settings(files("perch_settings").joinpath("endpoints.json").read_text("utf-8")).endpoints
+_REPOSITORY = "/v2/repository/"
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     """Answer an HTTP API request (payload format 2.0)."""
     asked = event.get("requestContext", {}).get("http", {})
     method, path = str(asked.get("method", "")), str(asked.get("path", ""))
-    if method == "GET" and path == "/models":
-        return _answer(200, {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS]}, context)
-    names = ", ".join(endpoint.name for endpoint in _ENDPOINTS) or "none is declared in perch.toml"
+    names = [endpoint.name for endpoint in _ENDPOINTS]
+    if (method, path) == ("GET", "/models"):
+        body = {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS]}
+        return _answer(200, {**body, "request_id": context.aws_request_id})
+    if (found := _protocol(method, path, names)) is not None:
+        return _answer(200, found)
+    if method == "POST" and path.startswith(f"{_REPOSITORY}models/") and path.endswith(("/load", "/unload")):
+        return _answer(403, {"error": "models are put into service by uploads and rollouts, not over this API"})
     sentence = (
-        f"there is no {method} {path[:200]}; GET /models, GET /models/{{endpoint}}, POST /models/{{endpoint}}/predict "
-        f"and POST /experiments/{{endpoint}}/rewards are answered, for endpoint: {names}"
+        f"there is no {method} {path[:200]}; GET /models, GET /models/{{endpoint}}, POST /models/{{endpoint}}/predict, "
+        f"POST /models/{{endpoint}}/invocations, POST /v2/models/{{endpoint}}/infer and "
+        f"POST /experiments/{{endpoint}}/rewards are answered, for endpoint: "
+        f"{', '.join(names) or 'none is declared in perch.toml'}"
     )
-    return _answer(404, {"error": sentence, "endpoints": [endpoint.name for endpoint in _ENDPOINTS]}, context)
+    if path.startswith("/v2/"):
+        return _answer(404, {"error": sentence})
+    return _answer(404, {"error": sentence, "endpoints": names, "request_id": context.aws_request_id})
+
+
+def _protocol(method: str, path: str, names: list[str]) -> Any:
+    """What the server says of itself in the Open Inference Protocol; None for every other request."""
+    if method == "POST":
+        return [_declared(name) for name in names] if path == f"{_REPOSITORY}index" else None
+    said: Mapping[str, Any] = {
+        "/v2": server_metadata(),
+        "/v2/health/live": live(),
+        "/v2/health/ready": ready(),
+        "/v2/models": {"models": names},
+    }
+    return said.get(path) if method == "GET" else None
+
+
+def _declared(name: str) -> dict[str, str]:
+    return {
+        "name": name,
+        "state": "UNKNOWN",
+        "reason": f"declared; GET /v2/models/{name}/ready tells whether it serves",
+    }
 
 
 def _described(endpoint: EndpointPolicy) -> dict[str, Any]:
@@ -39,9 +77,5 @@ def _described(endpoint: EndpointPolicy) -> dict[str, Any]:
     }
 
 
-def _answer(status: int, body: dict[str, Any], context: Any) -> dict[str, Any]:
-    return {
-        "statusCode": status,
-        "headers": {"content-type": "application/json"},
-        "body": json.dumps({**body, "request_id": context.aws_request_id}),
-    }
+def _answer(status: int, body: Any) -> dict[str, Any]:
+    return {"statusCode": status, "headers": {"content-type": "application/json"}, "body": json.dumps(body)}

@@ -192,12 +192,21 @@ def test_the_api_has_the_routes_of_the_contract(synthesized: Synthesized) -> Non
     aliases = synthesized.of_type("AWS::Lambda::Alias")
 
     assert set(routes) == {
-        "POST /models/digits/predict",
-        "GET /models/digits",
-        "POST /models/digits-torch/predict",
-        "GET /models/digits-torch",
+        *(
+            route.format(endpoint)
+            for endpoint in ("digits", "digits-torch")
+            for route in (
+                "POST /models/{}/predict",
+                "GET /models/{}",
+                "POST /models/{}/invocations",
+                "GET /v2/models/{}",
+                "ANY /v2/models/{}/{{proxy+}}",
+            )
+        ),
         "POST /experiments/{endpoint}/rewards",
         "GET /models",
+        "GET /v2",
+        "ANY /v2/{proxy+}",
         "$default",
     }
     for key, route in routes.items():
@@ -218,10 +227,17 @@ def test_the_api_may_call_what_its_routes_lead_to(synthesized: Synthesized) -> N
     }
 
     assert set(granted) == {
-        "POST/models/digits/predict",
-        "GET/models/digits",
-        "POST/models/digits-torch/predict",
-        "GET/models/digits-torch",
+        *(
+            f"{allowed}{path.format(endpoint)}"
+            for endpoint in ("digits", "digits-torch")
+            for allowed, path in (
+                ("POST", "/models/{}/predict"),
+                ("GET", "/models/{}"),
+                ("POST", "/models/{}/invocations"),
+                ("GET", "/v2/models/{}"),
+                ("*", "/v2/models/{}/*"),
+            )
+        ),
         "POST/experiments/*/rewards",
         "*",
     }
@@ -270,6 +286,11 @@ def test_rules_wake_what_the_contract_says(synthesized: Synthesized) -> None:
     assert {"source": ["perch"], "detail-type": ["ModelVersionRegistered"]} in patterns
     assert {"source": ["perch.hooks"], "detail-type": ["GateAnswered"]} in patterns
     assert len(patterns) == 2
+    for rule in woken["perch-drive-rollouts"]:
+        if "EventPattern" in rule:  # whoever puts an event says its time; when it came is EventBridge's own word
+            template = rule["Targets"][0]["InputTransformer"]["InputTemplate"]
+            assert '"time":"<aws.events.event.ingestion-time>"' in template
+            assert '"source":<source>' in template
     health = {r["ScheduleExpression"]: r["Targets"][0]["InputTransformer"] for r in woken["perch-check-health"]}
     assert set(health) == {"rate(5 minutes)", "rate(10 minutes)"}
     for transformer in health.values():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+
+from perch.predictor.server import VERSION
 
 HANDLER = Path(__file__).parents[2] / "functions" / "describe_api" / "handler.py"
 CONTEXT = SimpleNamespace(aws_request_id="request-1")
@@ -93,3 +96,42 @@ def test_a_deployment_without_endpoints_says_so(tmp_path: Path, monkeypatch: pyt
 def test_an_event_that_is_no_http_request_is_answered_too(api: ModuleType) -> None:
     """Somebody invoked the function by hand."""
     assert api.handler({}, CONTEXT)["statusCode"] == 404
+
+
+def test_the_server_speaks_the_open_inference_protocol(api: ModuleType) -> None:
+    """Who it is, that it lives, and which models are declared; the bodies are the protocol's and nothing more."""
+    assert ask(api, "GET", "/v2") == (
+        200,
+        {"name": "perch", "version": VERSION, "extensions": ["binary_tensor_data"]},
+    )
+    assert ask(api, "GET", "/v2/health/live") == (200, {"live": True})
+    assert ask(api, "GET", "/v2/health/ready") == (200, {"live": True, "ready": True})
+    assert ask(api, "GET", "/v2/models") == (200, {"models": ["digits", "deep"]})
+
+
+def test_the_repository_index_says_what_is_declared_and_where_to_ask(api: ModuleType) -> None:
+    """It makes no AWS call, so it does not know what is served, and says so."""
+    status, index = ask(api, "POST", "/v2/repository/index")
+    assert status == 200
+    assert [(one["name"], one["state"]) for one in index] == [("digits", "UNKNOWN"), ("deep", "UNKNOWN")]
+    assert "GET /v2/models/deep/ready" in index[1]["reason"]
+
+
+@pytest.mark.parametrize("verb", ["load", "unload"])
+def test_models_are_not_loaded_over_the_api(api: ModuleType, verb: str) -> None:
+    """A rollout does that; 403, in the protocol's shape."""
+    status, body = ask(api, "POST", f"/v2/repository/models/digits/{verb}")
+    assert (status, list(body)) == (403, ["error"])
+
+
+def test_an_unknown_path_of_the_protocol_is_an_error_in_its_shape(api: ModuleType) -> None:
+    """One sentence, which names the endpoints."""
+    status, body = ask(api, "POST", "/v2/models/nobody/infer")
+    assert (status, list(body)) == (404, ["error"])
+    assert body["error"].endswith("for endpoint: digits, deep")
+
+
+def test_the_version_that_is_told_is_the_projects() -> None:
+    """A layer holds no metadata of packages, so it is written down twice."""
+    project = tomllib.loads((HANDLER.parents[2] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION

@@ -92,8 +92,11 @@ class Revision:
             return _ANSWERS[operation](served, event, request_id, self.endpoint)
         if operation == "described":
             return Outcome(200, self._description(self.variants))
-        told = self._metadata(self.variants, route.version) if operation == "metadata" else _READY[operation]
-        return Outcome(200, {"name": self.endpoint, **told}, bare=True)
+        if operation == "metadata":
+            return Outcome(200, self._metadata(self.variants, route.version), bare=True)
+        return Outcome(
+            200, {"name": self.endpoint, "ready": True} if operation == "ready" else server.ready(), bare=True
+        )
 
     def _always(self, operation: str) -> Any:
         """What is answered whether there is a model or not; None for all other operations."""
@@ -117,7 +120,9 @@ class Revision:
     def _metadata(self, variants: Variants, version: str | None) -> dict[str, Any]:
         models = variants.served.values()
         served = next((one for one in models if one.pointer.version == version), variants.champion)
-        return protocol.metadata(served.interface, versions=self.versions, platform=PLATFORMS[self.runtime])
+        return protocol.metadata(
+            served.interface, name=self.endpoint, versions=self.versions, platform=PLATFORMS[self.runtime]
+        )
 
     def _description(self, variants: Variants) -> dict[str, Any]:
         served = variants.champion
@@ -235,5 +240,4 @@ def _infer(served: Served, event: Mapping[str, Any], request_id: str, endpoint: 
 
 
 _ANSWERS = {"predict": _predict, "invocations": _invoke, "infer": _infer}
-_READY = {"ready": {"ready": True}, "server_ready": server.ready(), "ping": {"status": "ok"}}
 _BARE = frozenset({"infer", "metadata", "ready", "server_ready"})

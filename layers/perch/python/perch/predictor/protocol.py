@@ -158,9 +158,10 @@ def with_tail(document: dict[str, Any], tail: bytes) -> tuple[bytes, dict[str, s
     return head + tail, {"content-type": "application/octet-stream", HEADER: str(len(head))}
 
 
-def metadata(interface: Interface, *, versions: list[str], platform: str) -> dict[str, Any]:
-    """Return a model's metadata as the protocol has it, but for its name."""
+def metadata(interface: Interface, *, name: str, versions: list[str], platform: str) -> dict[str, Any]:
+    """Return a model's metadata as the protocol has it."""
     return {
+        "name": name,
         "versions": versions,
         "platform": platform,
         "inputs": [tensor.to_json() for tensor in interface.inputs.values()],
