@@ -145,11 +145,13 @@ class DeliveryStack(Stack):
             "Registrations",
             self.drive_rollouts,
             events.EventPattern(source=["perch"], detail_type=["ModelVersionRegistered"]),
+            saying=_WHEN_IT_CAME,
         )
         self._on(
             "GateAnswers",
             self.drive_rollouts,
             events.EventPattern(source=["perch.hooks"], detail_type=["GateAnswered"]),
+            saying=_WHEN_IT_CAME,
         )
         self._on(
             "AlarmsGoingOff",
@@ -172,9 +174,20 @@ class DeliveryStack(Stack):
                 events.RuleTargetInput.from_object(saying),
             )
 
-    def _on(self, id_: str, woken: ControlFunction, pattern: events.EventPattern) -> None:
+    def _on(
+        self,
+        id_: str,
+        woken: ControlFunction,
+        pattern: events.EventPattern,
+        *,
+        saying: events.RuleTargetInput | None = None,
+    ) -> None:
         props = WakeProps(
-            function=woken.function, description=f"{id_}: on the event", dead_letters=self._dead_letters, on=pattern
+            function=woken.function,
+            description=f"{id_}: on the event",
+            dead_letters=self._dead_letters,
+            on=pattern,
+            saying=saying,
         )
         Wake(self, id_, props=props)
 
@@ -323,6 +336,16 @@ def _to_inspect(artifact_mb: int) -> int:
     needed = math.ceil((512 + 4.2 * artifact_mb) / 64) * 64
     return min(max(needed, 1_024), 10_240)
 
+
+# Whoever puts an event says its `time`; the time at which EventBridge got it is EventBridge's own word.
+_WHEN_IT_CAME = events.RuleTargetInput.from_object(
+    {
+        "source": events.EventField.source,
+        "detail-type": events.EventField.detail_type,
+        "detail": events.EventField.from_path("$.detail"),
+        "time": "<aws.events.event.ingestion-time>",
+    }
+)
 
 # Rules of others trust what `aws.s3` or `aws.cloudwatch` say, and so do ours.
 _OWN_EVENTS = {"ForAllValues:StringEquals": {"events:source": ["perch"]}}

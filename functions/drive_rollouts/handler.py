@@ -1,6 +1,7 @@
-"""Woken by the schedule and by news of a registered version: move every rollout on by what the time allows.
+"""Woken by the schedule: move every rollout on by what the time allows.
 
-Also by whoever answers the gate of a step: that answer is taken first.
+Also by events that anybody may put on the bus who may put any. Those say their own time, so nothing is driven by it: the
+answer to the gate of a step is taken, news of a registered version puts it into the queue, and the schedule goes on.
 """
 
 import os
@@ -18,6 +19,7 @@ from perch.domain.codec import dump, parse_time
 logger = Logger()
 metrics = Metrics()
 world = world_of(os.environ)
+SCHEDULE = "aws.events"  # PutEvents refuses sources that begin with aws.
 
 
 @logger.inject_lambda_context
@@ -25,10 +27,12 @@ world = world_of(os.environ)
 def handler(event: dict[str, Any], context: LambdaContext) -> list[Any]:
     """Take now from the event, advance, and log what was done."""
     now = parse_time(event["time"])
-    metrics.set_timestamp(now)
-    if event.get("detail-type") == "GateAnswered":
+    source = event.get("source", SCHEDULE)  # without a source somebody invoked us directly, who may
+    if source == "perch.hooks":
         logger.info("gate.answered", extra={"said": answer_event(world, event["detail"], now=now)})
-    progress = drive(world, now=now, owner=context.aws_request_id)
+        return []
+    metrics.set_timestamp(now)
+    progress = drive(world, now=now, owner=context.aws_request_id, nudge=source != SCHEDULE)
     for endpoint in progress:
         if endpoint.done or endpoint.waiting:
             logger.info("rollout.advanced", extra={"progress": dump(endpoint)})

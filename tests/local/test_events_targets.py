@@ -25,7 +25,7 @@ PATHS = {
 
 
 def sent(**target):
-    return make_input(target, EVENT, rule_name="example", rule_arn="arn:rule/example")
+    return make_input(target, EVENT, received="2015-11-11T21:29:59Z", rule_name="example", rule_arn="arn:rule/example")
 
 
 def transformed(template, paths=PATHS):

@@ -1,6 +1,6 @@
 """Advance an endpoint: look at everything, decide one move, make it; again, until there is nothing to do now.
 
-This is a level-based reconciler. What woke it does not matter; what it reads does. Each round reads the alias, then
+This is a level-based reconciler. What woke it does not matter, but that its time is true; what it reads does. Each round reads the alias, then
 the state (in that order, see `look`), decides on at most one move, and makes it. Decisions are stored before their
 effects, and effects are such that doing them twice is doing them once, so a run that dies anywhere is finished by the
 next one.
@@ -13,6 +13,9 @@ safe by its own condition, the RevisionId or the sequence number.
 
 Nothing may hold an endpoint for ever. Trouble that passes (a throttled call) is waited out; trouble that stays ends the
 rollout: refused before it had traffic, rolled back after. Telling the bus comes last, and its failure stops nothing.
+
+Time comes from the schedule. An event that anybody may put on the bus says any time it likes, so it is a nudge: what
+was uploaded is queued or passed over, and nothing is done that depends on how late it is.
 """
 
 from __future__ import annotations
@@ -55,7 +58,13 @@ class Progress:
 
 
 def advance(
-    world: World, policy: EndpointPolicy, *, now: datetime, owner: str, timer: Callable[[], float] = time.monotonic
+    world: World,
+    policy: EndpointPolicy,
+    *,
+    now: datetime,
+    owner: str,
+    timer: Callable[[], float] = time.monotonic,
+    nudge: bool = False,
 ) -> Progress:
     """Bring one endpoint as far as it can go now.
 
@@ -65,11 +74,12 @@ def advance(
         now: the time of the event that woke us.
         owner: who holds the lease (a request id).
         timer: measures how long a probe takes, in seconds.
+        nudge: `now` is not to be relied on; only take note of uploads.
 
     Returns:
         What was done and what is waited for.
     """
-    run = _Run(world, policy, now, owner, timer)
+    run = _Run(world, policy, now, owner, timer, nudge)
     try:
         waiting = run.rounds()
     finally:
@@ -83,10 +93,10 @@ def advance(
 
 class _Run:
     def __init__(
-        self, world: World, policy: EndpointPolicy, now: datetime, owner: str, timer: Callable[[], float]
+        self, world: World, policy: EndpointPolicy, now: datetime, owner: str, timer: Callable[[], float], nudge: bool
     ) -> None:
-        self.world, self.policy, self.now, self.owner = world, policy, now, owner
-        self.turn = Turn(world=world, policy=policy, now=now, timer=timer)
+        self.world, self.policy, self.now, self.owner, self.nudge = world, policy, now, owner, nudge
+        self.turn = Turn(world=world, policy=policy, now=now, woken=now, timer=timer)
         self.function = self.turn.function
         self.done: list[str] = []
         self.leased = False
@@ -107,11 +117,14 @@ class _Run:
         return View(alias=alias, latest=latest, endpoint=endpoint, last_number=last, announced=announced)
 
     def _keep_up(self, state: Endpoint) -> None:
-        """Take no time for now that is over: an event may come late, after what another run decided since."""
-        if state.rollout:
-            shifts = (shift.at for shift in state.rollout.shifts[-1:])
-            self.now = max(self.now, state.rollout.phase_at, *shifts)
-            self.turn = replace(self.turn, now=self.now)
+        """Take no time for now that is over: an event may come late, after what another run decided since.
+
+        That is asked anew in each round: what a rollout said of time ends with it.
+        """
+        rollout = state.rollout
+        known = (rollout.phase_at, *(shift.at for shift in rollout.shifts[-1:])) if rollout else ()
+        self.now = max((self.turn.woken, *known))
+        self.turn = replace(self.turn, now=self.now)
 
     def take_lease(self) -> bool:
         self.leased = self.leased or self.world.registry.take_lease(
@@ -133,7 +146,7 @@ class _Run:
                 self._keep_up(seen.endpoint)
                 if self.announced is None and seen.announced < seen.endpoint.seq:
                     self.announced = seen.announced
-                moved = self._round(seen)
+                moved = self._take_note(seen) if self.nudge else self._round(seen)
                 if not isinstance(moved, Change):
                     return moved
                 self._commit(moved)
@@ -251,9 +264,14 @@ class _Run:
         under_way = self._go_on(seen, state.rollout) if state.rollout else None
         if isinstance(under_way, Change):
             return under_way
-        if seen.last_number > (state.considered if state.model == self.policy.model else 0):
-            return consider(self.turn, state, seen.last_number) or under_way
-        return under_way if state.rollout else begin(self.turn, seen)
+        return self._take_note(seen) or (under_way if state.rollout else begin(self.turn, seen))
+
+    def _take_note(self, seen: View) -> Change | None:
+        """Queue what was uploaded, or pass it over."""
+        state = seen.endpoint
+        if seen.last_number <= (state.considered if state.model == self.policy.model else 0):
+            return None
+        return consider(self.turn, state, seen.last_number)
 
     def _go_on(self, seen: View, rollout: Rollout) -> Change | str:
         if rollout.phase is Phase.PREPARING:

@@ -18,9 +18,9 @@ class TickFailed(Exception):
 
 
 def drive(
-    world: World, *, now: datetime, owner: str, timer: Callable[[], float] = time.monotonic
+    world: World, *, now: datetime, owner: str, timer: Callable[[], float] = time.monotonic, nudge: bool = False
 ) -> tuple[Progress, ...]:
-    """Advance all endpoints as far as they can go now.
+    """Advance all endpoints as far as they can go now; on a mere `nudge`, only take note of uploads.
 
     Raises:
         TickFailed: after all were tried, naming those that failed and why (so that the function's own alarm sees it).
@@ -31,7 +31,7 @@ def drive(
     first = int(now.timestamp() // 60) % max(1, len(endpoints))
     for policy in (*endpoints[first:], *endpoints[:first]):
         try:
-            done.append(advance(world, policy, now=now, owner=owner, timer=timer))
+            done.append(advance(world, policy, now=now, owner=owner, timer=timer, nudge=nudge))
         except Exception as error:  # noqa: BLE001 - one endpoint's trouble is not another's
             _log.exception("endpoint %s could not be advanced", policy.name)
             failed.append(f"{policy.name}: {type(error).__name__}: {error}")

@@ -80,7 +80,7 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
         return moves.refuse(state, f"revision {version} failed to become Active: {found.failure}", now=turn.now)
     if not found.ready:
         return f"revision {version} is not Active yet"
-    if rollout.policy.steps and (frozen := freeze(turn.world, state, rollout, until=turn.now, now=turn.now)):
+    if rollout.policy.steps and (frozen := freeze(turn.world, state, rollout, until=turn.woken, now=turn.now)):
         return frozen
     asked = version
     if rollout.policy.strategy == "blue-green":

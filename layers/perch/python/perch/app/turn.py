@@ -14,11 +14,16 @@ from perch.domain.rollout import Endpoint
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """The world, the endpoint as declared, the time of the event that woke us, and what measures seconds."""
+    """The world, the endpoint as declared, the time that it is, and what measures seconds.
+
+    `woken` is the time of the event that woke us. `now` is later where another run decided something since; evidence
+    is read as of `woken` alone, so that no time that stands in the state can carry the reading ahead of the metrics.
+    """
 
     world: World
     policy: EndpointPolicy
     now: datetime
+    woken: datetime
     timer: Callable[[], float]
 
     @property

@@ -26,7 +26,7 @@ from perch.domain.tally import Tally
 
 def watch(turn: Turn, state: Endpoint, rollout: Rollout) -> Change | str:
     """Judge the step under way and decide the move that follows; text says what is waited for."""
-    seen = gather(turn.world, state, rollout, now=turn.now)
+    seen = gather(turn.world, state, rollout, now=turn.woken)
     # An event that comes late tells a time that is over: what was counted already was counted before now.
     settled = seen.tally.until + timedelta(seconds=rollout.policy.settle_s)
     turn = replace(turn, now=max(turn.now, settled))

@@ -15,7 +15,8 @@ import json
 import os
 import tomllib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +85,15 @@ class Context:
         return f"local cloud at {self.cloud.api_url}" if self.cloud else f"AWS {self.session.region_name}"
 
     def now(self) -> datetime:
-        """Return the time there: virtual on the local cloud."""
-        return self.cloud.now() if self.cloud else datetime.now(UTC)
+        """Return the time there, which rollouts go by: virtual on the local cloud, and not this machine's on AWS."""
+        return self.cloud.now() if self.cloud else datetime.now(UTC) + self._ahead
+
+    @cached_property
+    def _ahead(self) -> timedelta:
+        """How far the clock of AWS is ahead of this machine's, by the date of an answer that needs no permission."""
+        answer = self.session.client("sts").get_caller_identity()
+        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(told) - datetime.now(UTC) if told else timedelta(0)
 
     # -- what is deployed -----------------------------------------------------------------------------------------
 

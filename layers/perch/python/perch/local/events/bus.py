@@ -168,8 +168,11 @@ class EventBus:
         return pattern.matches(event)
 
     def _deliver_to_targets(self, rule: Rule, event: Mapping[str, Any]) -> None:
+        received = _event_time(None, self._clock.now())
         for target in list(rule.targets):
-            self._deliver(Delivery(event=event, rule_name=rule.name, rule_arn=rule.arn, target=target))
+            self._deliver(
+                Delivery(event=event, received=received, rule_name=rule.name, rule_arn=rule.arn, target=target)
+            )
 
     # -- delivering --------------------------------------------------------------------------------------------------
 
@@ -207,7 +210,13 @@ class EventBus:
     def _attempt(self, delivery: Delivery, attempt: int = 0, since: datetime | None = None) -> None:
         """Try once; on failure try again later or give up, by the target's retry policy."""
         since = since or self._clock.now()
-        body = make_input(delivery.target, delivery.event, rule_name=delivery.rule_name, rule_arn=delivery.rule_arn)
+        body = make_input(
+            delivery.target,
+            delivery.event,
+            received=delivery.received,
+            rule_name=delivery.rule_name,
+            rule_arn=delivery.rule_arn,
+        )
         group_id = (delivery.target.get("SqsParameters") or {}).get("MessageGroupId")
         try:
             self.sender.send(delivery.arn, body, group_id=group_id)

@@ -19,9 +19,10 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """One event on its way to one target of one rule."""
+    """One event on its way to one target of one rule; `received` is when the bus got it, whatever time it tells."""
 
     event: Mapping[str, Any]
+    received: str
     rule_name: str
     rule_arn: str
     target: Mapping[str, Any]

@@ -44,12 +44,16 @@ class UndeliverableError(Exception):
 # -- what is sent ----------------------------------------------------------------------------------------------------
 
 
-def make_input(target: Mapping[str, Any], event: Mapping[str, Any], *, rule_name: str, rule_arn: str) -> str:
+def make_input(
+    target: Mapping[str, Any], event: Mapping[str, Any], *, received: str, rule_name: str, rule_arn: str
+) -> str:
     """Return the text that a target is sent for an event.
 
     Args:
         target: The target as PutTargets has it (`Input`, `InputPath`, `InputTransformer`).
         event: The event.
+        received: When the bus got it (ISO 8601), for `<aws.events.event.ingestion-time>`: an event's own time is said
+            by whoever put it.
         rule_name: The name of the rule, for `<aws.events.rule-name>`.
         rule_arn: Its ARN, for `<aws.events.rule-arn>`.
     """
@@ -61,7 +65,7 @@ def make_input(target: Mapping[str, Any], event: Mapping[str, Any], *, rule_name
             "aws.events.rule-name": rule_name,
             "aws.events.event": {name: value for name, value in event.items() if name != "detail"},
             "aws.events.event.json": event,
-            "aws.events.event.ingestion-time": event.get("time", ""),
+            "aws.events.event.ingestion-time": received,
         }
         return _fill(transformer["InputTemplate"], values)
     if (constant := target.get("Input")) is not None:
