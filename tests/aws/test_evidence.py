@@ -103,7 +103,7 @@ def test_without_measures_there_are_requests_and_failures(cloudwatch):
     """And no series is asked for that nobody wants."""
     cloudwatch.put(CANDIDATE, requests=5, failures=1, latencies=[3, 3, 3], predictions=[1])
     [minute] = cloudwatch.minutes(until=T0 + MINUTE, measures=Measures())
-    assert minute.candidate == Arm(requests=5, failures=1, timed=3)
+    assert minute.candidate == Arm(requests=5, failures=1, timed=3, unlogged=2)
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
@@ -116,15 +116,22 @@ def test_only_whole_minutes_between_the_times_count_and_none_is_missing(cloudwat
     assert times == [T0 + n * MINUTE for n in range(15) if since <= T0 + n * MINUTE and T0 + (n + 1) * MINUTE <= until]
 
 
-def test_a_day_is_read_at_a_time_and_the_next_call_goes_on(cloudwatch):
-    """1440 minutes, in pages of the service's 100,800 points."""
-    cloudwatch.put(STABLE, at=T0 + 1500 * MINUTE, requests=7)
-    day = cloudwatch.minutes(until=T0 + 2000 * MINUTE)
-    assert len(day) == 1440
-    assert all(minute.stable.requests == 0 for minute in day)
-    rest = cloudwatch.minutes(since=day[-1].at + MINUTE, until=T0 + 2000 * MINUTE)
-    assert [minute.at for minute in rest] == [T0 + n * MINUTE for n in range(1440, 2000)]
-    assert rest[60].stable.requests == 7
+def test_three_hours_are_read_at_a_time_and_the_next_call_goes_on(cloudwatch):
+    """What a look saw has to fit into an item of the registry, also after the driver was away for a day."""
+    cloudwatch.put(STABLE, at=T0 + 200 * MINUTE, requests=7)
+    first = cloudwatch.minutes(until=T0 + 300 * MINUTE)
+    assert len(first) == 180
+    assert all(minute.stable.requests == 0 for minute in first)
+    rest = cloudwatch.minutes(since=first[-1].at + MINUTE, until=T0 + 300 * MINUTE)
+    assert [minute.at for minute in rest] == [T0 + n * MINUTE for n in range(180, 300)]
+    assert rest[20].stable.requests == 7
+
+
+def test_a_minute_is_complete_when_its_log_lines_are_there(cloudwatch):
+    """A few may lie on its edge; more that are missing are failures that nobody knows of."""
+    cloudwatch.put(CANDIDATE, requests=5, latencies=[3, 3, 3])
+    cloudwatch.put(CANDIDATE, at=T0 + MINUTE, requests=5, latencies=[3, 3])
+    assert [m.complete for m in cloudwatch.minutes(until=T0 + 2 * MINUTE, measures=Measures())] == [True, False]
 
 
 def test_more_series_than_a_call_takes_are_read_in_several(cloudwatch):

@@ -273,7 +273,7 @@ def test_a_limit_that_was_counted_under_another_name_is_found():
     ] * 2  # the minute of the move itself is left out
     history = play(counted, policy_of(*TWO.rollout.steps), measures=USUAL)
     _, done = again(history, guards={"latency_p99_ms": 60.0, "latency_p99_times": None})
-    (found,) = [f for f in done.looks[0].now.findings if f.guard == "latency_p99_ms"]
+    (found,) = [f for f in done.looks[-1].now.findings if f.guard == "latency_p99_ms"]
 
     assert "40 of 100 candidate requests took longer than 60 ms" in found.reason
 
