@@ -218,6 +218,8 @@ def rollout(reader: Reader) -> Rollout:
         way_back_s=reader.value("way_back", duration(0, 90 * DAY), usual.way_back_s),
     )
     reader.close()
+    if found.budget is not None and not any(0 < step.weight < 1 for step in steps):
+        reader.complain("budget", f"{strategy!r} has no share of the traffic to size; a canary or a linear rollout has")
     slow = max((step.hold_s for step in steps), default=0)
     if slow >= found.deadline_s:
         held, limit = spell(slow), spell(found.deadline_s)

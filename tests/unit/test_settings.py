@@ -156,6 +156,7 @@ def test_all_problems_are_reported_at_once() -> None:
             "'roll back', 'hold'",
         ),
         (SMALL + "[endpoints.digits.rollout]\nbudget = 0\n", ".rollout.budget", "from 1"),
+        (SMALL + '[endpoints.digits.rollout]\nstrategy = "blue-green"\nbudget = 9\n', ".rollout.budget", "no share"),
         (SMALL + '[endpoints.digits.guards]\npreset = "bold"\n', ".guards.preset", "'conservative', 'balanced'"),
         (SMALL + '[endpoints.digits.guards]\ndry_run = ["eror"]\n', ".guards.dry_run", "did you mean 'errors'?"),
         (SMALL + "[endpoints.digits.guards]\nmargin = 1\n", ".guards.margin", "from 1.05"),
