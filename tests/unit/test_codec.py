@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain.codec import dump, iso, load, parse_time
-from perch.domain.judge import AlarmSeen, Counts, Evidence
+from perch.domain.evidence import Arm, Minute
+from perch.domain.judge import AlarmSeen, judge
+from perch.domain.look import Look
 from perch.domain.rollout import Endpoint
-from tests.unit.values import T0, live, shifting
+from perch.domain.tally import Tally, weigh
+from tests.unit.values import T0, live, minutes, shifting
 
 
 def test_a_whole_endpoint_survives_being_stored():
@@ -45,13 +48,17 @@ def test_text_order_is_time_order(times):
     assert [parse_time(t) for t in sorted(map(iso, aware))] == sorted(aware)
 
 
-@given(st.integers(0), st.integers(0), st.text())
-def test_evidence_survives(requests, failures, reason):
-    """Tuples of values come back as tuples of values."""
-    evidence = Evidence(
-        candidate=Counts(requests=requests, failures=failures),
-        until=T0,
-        alarms=(AlarmSeen(name="perch/digits/failures", in_alarm=True, since=T0, reason=reason),),
+@given(st.integers(0, 10**6), st.integers(0, 100), st.text())
+def test_a_look_and_its_tally_survive(requests, failures, reason):
+    """Tuples of values come back as tuples of values, and the states of tests to the last digit."""
+    minute = Minute(
+        at=T0 + minutes(3), candidate=Arm(requests=requests + failures, failures=failures), stable=Arm(requests=7)
     )
+    rollout = shifting().rollout
+    tally = weigh(Tally(until=T0), [minute], rollout)
+    alarm = AlarmSeen(name="perch/digits/failures", in_alarm=True, since=T0, reason=reason)
+    judgement = judge(rollout, tally, alarms=(alarm,), now=T0 + minutes(5))
+    look = Look(at=T0, rollout="digits-1", step=0, weight=0.05, minutes=(minute,), judgement=judgement, alarms=(alarm,))
 
-    assert load(Evidence, json.loads(json.dumps(dump(evidence)))) == evidence
+    assert load(Tally, json.loads(json.dumps(dump(tally)))) == tally
+    assert load(Look, json.loads(json.dumps(dump(look)))) == look

@@ -20,6 +20,12 @@ from perch.artifacts.architecture import Architecture, Layer
 from perch.artifacts.safetensors_file import inspect_safetensors, read_architecture, read_header
 from perch.predictor.torch_layers import Sum, ToIndex
 
+
+def _embedding(num_embeddings: int, embedding_dim: int) -> nn.Embedding:
+    # With weights of its own it draws none: that would import torch's compiler, a second or two of a cold start.
+    return nn.Embedding(num_embeddings, embedding_dim, _weight=torch.empty(num_embeddings, embedding_dim))
+
+
 CLASSES: dict[str, Callable[..., nn.Module]] = {
     "AvgPool1d": nn.AvgPool1d,
     "AvgPool2d": nn.AvgPool2d,
@@ -27,7 +33,7 @@ CLASSES: dict[str, Callable[..., nn.Module]] = {
     "BatchNorm2d": nn.BatchNorm2d,
     "Conv2d": nn.Conv2d,
     "Dropout": nn.Dropout,
-    "Embedding": nn.Embedding,
+    "Embedding": _embedding,
     "Flatten": nn.Flatten,
     "GELU": nn.GELU,
     "LayerNorm": nn.LayerNorm,
