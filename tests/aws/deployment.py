@@ -118,31 +118,57 @@ class Deployment:
         assert self.world.registry.register(found)
         return found
 
-    def traffic(self, version: str, *, requests: int, failures: int = 0, crashes: int = 0) -> None:
-        """Count requests of one revision in the minute that is now."""
+    def traffic(
+        self,
+        version: str,
+        *,
+        requests: int,
+        failures: int = 0,
+        crashes: int = 0,
+        latency_ms: tuple[float, ...] = (10.0,),
+        logged: bool = True,
+    ) -> None:
+        """Count requests of one revision in the minute that is now.
+
+        Lambda counts invocations and errors. The log line of each request that did not crash counts its latency, by
+        turns one of `latency_ms`, and whether it failed; without `logged` there are no log lines.
+        """
         executed = {"FunctionName": FUNCTION, "Resource": f"{FUNCTION}:live", "ExecutedVersion": version}
         ours = {"Endpoint": "digits", "Revision": version}
-        for namespace, name, dimensions, value in (
-            ("AWS/Lambda", "Invocations", executed, requests),
-            ("AWS/Lambda", "Errors", executed, crashes),
-            ("Perch", "Failures", ours, failures),
-        ):
-            self.metrics.put(namespace, name, dimensions, float(value), at=self.now)
+        self.metrics.put("AWS/Lambda", "Invocations", executed, float(requests), at=self.now)
+        self.metrics.put("AWS/Lambda", "Errors", executed, float(crashes), at=self.now)
+        if not logged:
+            return
+        self.metrics.put("Perch", "Failures", ours, float(failures), at=self.now)
+        each, more = divmod(requests - crashes, len(latency_ms))
+        for turn, milliseconds in enumerate(latency_ms):
+            if number := each + (turn < more):
+                self.metrics.put("Perch", "Latency", ours, milliseconds, at=self.now, count=number)
 
-    def both(self, requests: int = 1000, *, failures: int = 0, crashes: int = 0, stable_failures: int = 0) -> None:
+    def both(
+        self,
+        requests: int = 1000,
+        *,
+        failures: int = 0,
+        crashes: int = 0,
+        stable_failures: int = 0,
+        logged: bool = True,
+    ) -> None:
         """Count requests of this minute as the alias would share them out; `failures` are the candidate's."""
         routing = self.alias
         ours = round(requests * routing.weight) if routing.other else 0
         if routing.other:
-            self.traffic(routing.other, requests=ours, failures=failures, crashes=crashes)
-        self.traffic(routing.version, requests=requests - ours, failures=stable_failures)
+            self.traffic(routing.other, requests=ours, failures=failures, crashes=crashes, logged=logged)
+        self.traffic(routing.version, requests=requests - ours, failures=stable_failures, logged=logged)
 
-    def live(self, version: str = "v1") -> None:
-        """Bring the first version up."""
+    def live(self, version: str = "v1", *, requests: int = 0) -> None:
+        """Bring the first version up, and let it serve so many requests (from 100 on what is usual is known)."""
         self.registered(version)
         self.settle()
         assert self.state.stable
         assert self.state.stable.pointer.version == version
+        if requests:
+            self.traffic(self.alias.version, requests=requests)
 
     @property
     def state(self) -> Endpoint:

@@ -42,7 +42,7 @@ def shifting_under(policy: EndpointPolicy):
     @contextmanager
     def begin():
         with deployed(Settings(name="perch", endpoints=(policy,))) as d:
-            d.live("v1")
+            d.live("v1", requests=440)
             d.registered("v2")
             d.tick()
             assert d.state.rollout.phase is Phase.SHIFTING
@@ -54,7 +54,7 @@ def shifting_under(policy: EndpointPolicy):
 @pytest.fixture
 def shifting(deployment):
     """v1 is live, v2 has its first 5 %."""
-    deployment.live("v1")
+    deployment.live("v1", requests=440)
     deployment.registered("v2")
     deployment.tick()
     assert deployment.alias.other == "3"
@@ -113,7 +113,7 @@ class Fate:
 def tell(ways, *, failures):
     """Tell of a candidate with so many failures a minute; return how it ends, and how with each call gone wrong."""
     with deployed(Settings(name="perch", endpoints=(ONE_STEP,))) as d:
-        d.live("v1")
+        d.live("v1", requests=440)
         d.registered("v2")
         fate, end = Fate(ways, d), None
         try:
@@ -300,7 +300,6 @@ def test_what_is_usual_may_become_known_only_while_the_candidate_has_traffic(dep
         deployment.both()
         for revision in ("2", "3"):
             ours = {"Endpoint": "digits", "Revision": revision}
-            deployment.metrics.put("Perch", "Latency", ours, 10.0, at=deployment.now, count=50)
             deployment.metrics.put("Perch", "Prediction", ours, 1.0, at=deployment.now, count=50)
         deployment.tick()
 
@@ -585,7 +584,6 @@ def test_watching_costs_the_same_after_an_hour_and_after_a_week_in_a_rollout_of_
         for _ in range(2):
             for revision in ("2", "3"):  # what is usual is known, so it is not asked for any more
                 ours = {"Endpoint": "digits", "Revision": revision}
-                d.metrics.put("Perch", "Latency", ours, 10.0, at=d.now, count=500)
                 d.metrics.put("Perch", "Prediction", ours, 1.0, at=d.now, count=500)
             d.both()
             d.tick()

@@ -77,7 +77,7 @@ class Assassin:
 def tell(story):
     """Tell a story; return how it ended, and how it ended for each killed driver."""
     with deployed(SETTINGS) as d:
-        d.live("v1")
+        d.live("v1", requests=440)
         d.registered("v2")
         assassin = Assassin()
         assassin.watch(d.clients)

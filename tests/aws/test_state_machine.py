@@ -36,7 +36,6 @@ from tests.aws.trouble import OPERATIONS, WAYS, Trouble
 
 LONG = int(os.environ.get("PERCH_STATE_MACHINE", "0"))
 TERMINAL = {phase for phase, after in LEGAL.items() if not after}
-BAD_MODEL = 5  # every so many uploads one does not pass its probe
 ORDINARY = 600  # requests a minute
 DEADLINE = 3 * 3600
 A_STEP = Step(weight=0.1, hold_s=180, requests=20)
@@ -82,7 +81,7 @@ class Rollouts(RuleBasedStateMachine):
         self.went_back: set[str] = set()
         self.rested = False  # whether the last step was a tick that nothing disturbed
 
-    @initialize(name=st.sampled_from(sorted(POLICIES)), live=st.booleans())
+    @initialize(name=st.sampled_from(sorted(POLICIES)), live=st.sampled_from([True, True, True, False]))
     def deploy(self, name: str, live: bool) -> None:
         """Begin with an endpoint under one of the policies, mostly with a version that serves."""
         policy = POLICIES[name]
@@ -113,6 +112,17 @@ class Rollouts(RuleBasedStateMachine):
         for _ in range(minutes):
             self._traffic(kind)
             self._act("tick", {})
+
+    @rule(minutes=st.integers(5, 12))
+    def all_is_well(self, minutes: int) -> None:
+        """Let a while pass in which users are served well, whatever else is broken."""
+        self.live_on(minutes, "good")
+
+    @rule()
+    def a_new_version_meets_its_users(self) -> None:
+        """Register a good version and give it time to get some traffic."""
+        self._register()
+        self.live_on(3, "good")
 
     @rule(minutes=st.sampled_from([1, 3, 10, 60, 600, 1440]), kind=st.sampled_from(TRAFFIC))
     def nobody_ticks(self, minutes: int, kind: str) -> None:
@@ -169,7 +179,7 @@ class Rollouts(RuleBasedStateMachine):
         """End what goes wrong."""
         self.trouble.failing = None
 
-    @rule(bad=st.booleans())
+    @rule(bad=st.sampled_from([False, False, False, True]))
     def upload(self, bad: bool) -> None:
         """Register a version; a bad one does not pass its probes."""
         self._register(bad=bad and self.uploads > 0)
@@ -262,7 +272,7 @@ class Rollouts(RuleBasedStateMachine):
                     raise
                 note(f"  AWS: {error}")
         self.rested = tick and not self.trouble.struck and before is None
-        if self.rested:
+        if self.rested and self.d.state.stable:  # before the first promotion the alias is not yet ours to put back
             self.moved_by_stranger = False
 
     def _inner(self, what: str) -> None:
@@ -373,10 +383,8 @@ class Rollouts(RuleBasedStateMachine):
     def _count(self, version: str, requests: int, *, failures: int, ms: float) -> None:
         if not requests:
             return
-        self.d.traffic(version, requests=requests, failures=failures)
+        self.d.traffic(version, requests=requests, failures=failures, latency_ms=(*[ms] * 9, 1.3 * ms))
         ours = {"Endpoint": "digits", "Revision": version}
-        for share, milliseconds in ((0.9, ms), (0.1, 1.3 * ms)):
-            self.d.metrics.put("Perch", "Latency", ours, milliseconds, at=self.d.now, count=round(share * requests))
         for value in (0.0, 1.0, 2.0):
             self.d.metrics.put("Perch", "Prediction", ours, value, at=self.d.now, count=(requests - failures) // 3)
 
@@ -504,17 +512,17 @@ class Rollouts(RuleBasedStateMachine):
         else:
             raise AssertionError("never at rest")
         assert self.d.alias == (desired_routing(self.d.state) or Routing(version=self.d.alias.version))
-        self.moved_by_stranger, self.rested = False, True
+        self.rested = True
 
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=LONG or 12,
-    stateful_step_count=60 if LONG else 30,
+    max_examples=LONG or 14,
+    stateful_step_count=60 if LONG else 25,
     deadline=None,
     derandomize=not LONG,
     database=None,
     print_blob=bool(LONG),
     suppress_health_check=list(HealthCheck),
-    phases=(Explore.explicit, Explore.generate, Explore.shrink) if LONG else (Explore.generate,),
+    phases=(Explore.generate,),  # what happened is told step by step; to shrink it takes longer than to read it
 )
