@@ -6,10 +6,10 @@ BIN := .venv/bin
 # torch is pinned where the container image pins it, and nowhere else.
 PINS := functions/predict_torch/requirements.txt
 
-.PHONY: help demo up test check format layers bench clean
+.PHONY: help demo up test test-clients check format layers bench clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: .venv/.installed ## Tell the whole story on a local cloud; KEEP=1 leaves it running.
 	@$(BIN)/perch demo $(if $(KEEP),--keep)
@@ -19,6 +19,9 @@ up: .venv/.installed ## Run a local cloud with the project deployed on it.
 
 test: .venv/.installed node_modules/.installed ## Run all tests.
 	@$(BIN)/pytest
+
+test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
+	@$(BIN)/python -m tests.clients.run
 
 check: .venv/.installed ## Lint, types and import contracts.
 	$(BIN)/ruff check .

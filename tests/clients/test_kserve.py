@@ -9,11 +9,11 @@ import pytest
 
 pytest.importorskip("kserve", reason="in an environment of its own: make test-clients")
 
-import numpy as np  # noqa: E402 - after the skip
-from httpx import HTTPStatusError  # noqa: E402 - as above
-from kserve import InferInput, InferRequest, InferResponse  # noqa: E402 - as above
-from kserve.inference_client import InferenceRESTClient, RESTConfig  # noqa: E402 - as above
-from kserve.protocol.infer_type import RequestedOutput  # noqa: E402 - as above
+import numpy as np
+from httpx import HTTPStatusError
+from kserve import InferInput, InferRequest, InferResponse
+from kserve.inference_client import InferenceRESTClient, RESTConfig
+from kserve.protocol.infer_type import RequestedOutput
 
 URL = os.environ.get("PERCH_URL", "http://localhost")
 ROWS = np.array([[1, 2, 3, 0], [4, 5, 6, 0]], dtype=np.float32)
@@ -32,8 +32,7 @@ def request(*, binary_in, binary_out, model="rows"):
     """Two rows, and what is wanted of them."""
     rows = InferInput("x", [2, 4], "FP32")
     rows.set_data_from_numpy(ROWS, binary_data=binary_in)
-    wanted = RequestedOutput("probabilities")
-    wanted.binary_data = binary_out
+    wanted = RequestedOutput("probabilities", parameters={"binary_data": binary_out})
     return InferRequest(model_name=model, infer_inputs=[rows], request_outputs=[wanted], request_id="r-1")
 
 

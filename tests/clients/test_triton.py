@@ -10,10 +10,10 @@ import pytest
 
 pytest.importorskip("tritonclient", reason="in an environment of its own: make test-clients")
 
-import numpy as np  # noqa: E402 - after the skip
-import tritonclient.http as triton  # noqa: E402 - as above
-import tritonclient.http.aio as triton_aio  # noqa: E402 - as above
-from tritonclient.utils import InferenceServerException  # noqa: E402 - as above
+import numpy as np
+import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
+from tritonclient.utils import InferenceServerException
 
 ADDRESS = urlsplit(os.environ.get("PERCH_URL", "http://localhost")).netloc
 ROWS = np.array([[1, 2, 3, 0], [4, 5, 6, 0]], dtype=np.float32)

@@ -32,7 +32,7 @@ def decode_records(body: str | bytes, interface: Interface) -> Inputs:
     document = object_of(body, _RECORDS) if body else {}
     if "records" not in document:
         raise RequestRefused(400, f'the body has no "records"; {_RECORDS}, with {", ".join(interface.inputs)}')
-    return _columns(document["records"], "record", interface)
+    return _columns(document["records"], "records", interface)
 
 
 def decode_invocation(body: str | bytes, interface: Interface, dtype: np.dtype[Any]) -> Inputs:
@@ -66,7 +66,7 @@ def decode_invocation(body: str | bytes, interface: Interface, dtype: np.dtype[A
 def _columns(records: Any, what: str, interface: Interface) -> Inputs:
     """Records as one tensor an input; every record has to have exactly the inputs."""
     if not _are_records(records):
-        raise RequestRefused(400, f"{what}s have to be a list of objects, one a row, and at least one")
+        raise RequestRefused(400, f"{what} has to be a list of objects, one a row, and at least one")
     if len(records) > MAX_ROWS:
         raise RequestRefused(400, f"the request has {len(records):,} rows; at most {MAX_ROWS:,} are taken at once")
     wanted = interface.inputs.keys()
@@ -74,7 +74,7 @@ def _columns(records: Any, what: str, interface: Interface) -> Inputs:
         if record.keys() != wanted:
             missing, extra = sorted(wanted - record.keys()), sorted(record.keys() - wanted)
             told = f"has no {missing[0]!a}" if missing else f"has {extra[0][:60]!a}, which the model does not take"
-            raise RequestRefused(400, f"{what} {number} {told}; the inputs are {', '.join(interface.inputs)}")
+            raise RequestRefused(400, f"row {number} of {what} {told}; the inputs are {', '.join(interface.inputs)}")
     inputs = {}
     for name, tensor in interface.inputs.items():
         values = [record[name] for record in records]
@@ -83,7 +83,7 @@ def _columns(records: Any, what: str, interface: Interface) -> Inputs:
             shape = [len(records), *((1,) if len(tensor.shape or ()) == 2 else ())]
             if list in set(map(type, values)):
                 row = next(number for number, value in enumerate(values, start=1) if isinstance(value, list))
-                raise RequestRefused(400, f"{name!a} in {what} {row} is a list; it is one value")
+                raise RequestRefused(400, f"{name!a} in row {row} of {what} is a list; it is one value")
         interface.check(name, tensor.datatype, shape)
         inputs[name] = from_json(name, tensor.datatype, shape, values)
     interface.agree(inputs)

@@ -7,7 +7,7 @@
     /v2 · /v2/health/… · /v2/models · /v2/repository/index
     /invocations · /ping · /health · /version     where the endpoint is alone: a Function URL, a container
 
-A stage or a base path may come before it.
+A stage or a base path may come before it (any but `models` and `v2`).
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Routes:
         return route
 
     def _behind_a_prefix(self, path: str) -> Route | None:
-        """Look without the first segments of a path."""
-        if (slash := path.find("/", 1)) > 0:
+        """Look without the first segments of a path, as far as they can be a stage or a base path."""
+        if not path.startswith(("/models/", "/v2/")) and (slash := path.find("/", 1)) > 0:
             rest = path[slash:]
             return self._table.get(rest) or self._behind_a_prefix(rest)
         return None
