@@ -1,7 +1,7 @@
 """Woken by the schedule: move every rollout on by what the time allows.
 
-Also by events that anybody may put on the bus who may put any. Those say their own time, so nothing is driven by it: the
-answer to the gate of a step is taken, news of a registered version puts it into the queue, and the schedule goes on.
+Also by events that others put on the bus. Those may say any time they like, so nothing is driven by it: the answer to
+the gate of a step is taken, news of a registered version puts it into the queue, and the schedule goes on.
 """
 
 import os

@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from perch.app.roll_back import roll_back_by_hand, roll_back_on_alarm
+from perch.app.command import promote, resume
+from perch.app.roll_back import emergency, roll_back_by_hand, roll_back_on_alarm
 from perch.app.start import start
+from perch.domain import moves
 from perch.domain.errors import NotReady, Refused
 from perch.domain.names import AlarmName
-from perch.domain.rollout import Phase, Routing
+from perch.domain.rollout import Candidate, Phase, Revision, Routing
 from tests.aws.deployment import FUNCTION, deployment
 
 __all__ = ["deployment"]
@@ -193,3 +195,138 @@ def test_a_version_that_a_person_starts_before_the_driver_saw_it_is_rolled_out_o
     assert deployment.state.queue == ()
     refused = [e.reason for e in deployment.world.registry.ledger("digits") if e.kind == "RolloutRefused"]
     assert refused == ["digits v2 was started by hand already"]
+
+
+# -- emergencies --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def burning(deployment):
+    """v2 serves from revision 3, v1 before it from revision 2; v2 is on fire."""
+    d = deployment
+    d.live("v1")
+    served_next(d, "v2")
+    assert d.alias == Routing(version="3")
+    return d
+
+
+def served_next(d, version):
+    d.registered(version)
+    d.tick()
+    promote(d.world, "digits", full=True, reason="trust me", actor="grace", now=d.now)
+    d.settle()
+
+
+def fire(d):
+    return emergency(d.world, "digits", reason="fire", actor="ada", now=d.now)
+
+
+PAUSED = "fire (emergency, by ada)"
+
+
+@pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.PROBING])
+def test_an_emergency_before_a_candidate_has_traffic_leaves_what_serves(burning, phase):
+    """The candidate is not what hurts: it is refused, and the revision before serves; not the one on fire."""
+    d = burning
+    d.registered("v3")
+    [found] = d.world.registry.versions_after("digits", 2)
+    new = Candidate(pointer=found.pointer, number=3, cause="upload", actor="ada")
+    state = d.world.registry.commit(moves.enqueue(d.state, new, now=d.now))
+    state = d.world.registry.commit(moves.start(state, d.policy, Revision(lambda_version="3"), now=d.now))
+    if phase is Phase.PROBING:
+        d.world.registry.commit(moves.published(state, Revision(lambda_version="4", pointer=found.pointer), now=d.now))
+    assert d.state.rollout.phase is phase
+    assert fire(d).rolled_back
+
+    assert d.alias == Routing(version="2")
+    assert (d.state.stable.pointer.version, d.state.paused, d.state.rollout) == ("v1", PAUSED, None)
+    assert d.world.registry.rollouts("digits")[0].phase is Phase.REFUSED
+    d.settle()
+    assert d.alias == Routing(version="2")
+
+
+def test_an_emergency_takes_a_candidate_back_and_pauses(shifting):
+    """What waits behind it does not follow it at the next tick."""
+    shifting.registered("v3")
+    fire(shifting)
+    shifting.settle()
+
+    assert shifting.alias == Routing(version="2")
+    assert (shifting.state.paused, shifting.state.rollout) == (PAUSED, None)
+    assert [c.pointer.version for c in shifting.state.queue] == ["v3"]
+
+
+def test_an_emergency_while_a_roll_back_is_under_way_pauses_too(shifting):
+    """The alarm was faster; that is no reason to let the next one begin."""
+    shifting.registered("v3")
+    alarm(shifting)
+    fire(shifting)
+    shifting.settle()
+
+    assert shifting.alias == Routing(version="2")
+    assert (shifting.state.paused, shifting.state.rollout) == (PAUSED, None)
+
+
+def test_an_emergency_with_nothing_to_go_back_to_still_keeps_the_next_one_away(deployment):
+    """The first version serves, the second is about to be tried: it is refused, and nothing else begins."""
+    d = deployment
+    d.live("v1")
+    [found] = d.world.registry.versions_after("digits", 0)
+    again = Candidate(pointer=found.pointer, number=1, cause="code", actor="deployment")
+    state = d.world.registry.commit(moves.enqueue(d.state, again, now=d.now))
+    d.world.registry.commit(moves.start(state, d.policy, Revision(lambda_version="2"), now=d.now))
+    fire(d)
+
+    assert (d.alias, d.state.paused, d.state.rollout) == (Routing(version="2"), PAUSED, None)
+
+
+def test_an_emergency_said_twice_is_one(burning):
+    """The first answer was lost on its way; saying it again does not bring back what is on fire, nor go further."""
+    fire(burning)
+    again = fire(burning)
+    burning.settle()
+
+    assert "already" in again.reason
+    assert burning.alias == Routing(version="2")
+    assert burning.kinds.count("EmergencyRolledBack") == 1
+
+
+def test_an_emergency_goes_to_what_nobody_went_back_from(burning):
+    """v3 was left for v2; when v2 burns too it is v1 that serves, and not v3 again."""
+    d = burning
+    served_next(d, "v3")
+    fire(d)
+    assert d.state.stable.pointer.version == "v2"
+    resume(d.world, "digits", reason="", actor="ada", now=d.now)
+    d.settle()
+    fire(d)
+
+    assert d.alias == Routing(version="2")
+
+
+# -- what was gone back from --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["by hand", "emergency"])
+def test_what_a_person_went_back_from_takes_the_steps_when_it_is_started_again(burning, how):
+    """The short way is for what did well; this did not."""
+    d = burning
+    if how == "by hand":
+        roll_back_by_hand(d.world, "digits", reason="it answers nonsense", actor="ada", now=d.now)
+    else:
+        fire(d)
+        resume(d.world, "digits", reason="", actor="ada", now=d.now)
+    d.settle()
+    assert d.state.stable.pointer.version == "v1"
+    start(d.world, "digits", "v2", actor="bob", now=d.now)
+    d.tick()
+
+    assert d.alias == Routing(version="2", other="3", weight=0.05)
+
+
+def test_what_did_well_goes_the_short_way_back(burning):
+    """v2 replaced v1, and nobody went back from v1; so it needs no steps."""
+    start(burning.world, "digits", "v1", actor="bob", now=burning.now)
+    burning.settle()
+
+    assert burning.alias == Routing(version="2")

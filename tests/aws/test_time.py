@@ -50,8 +50,8 @@ def driver(d, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "perch_settings", raising=False)
     for name, value in {
-        "PERCH_TABLE": TABLE, "PERCH_STORE": BUCKET, "POWERTOOLS_SERVICE_NAME": "drive", "POWERTOOLS_LOG_LEVEL": "ERROR",
-        "POWERTOOLS_METRICS_NAMESPACE": "Perch",
+        "PERCH_TABLE": TABLE, "PERCH_STORE": BUCKET,
+        "POWERTOOLS_SERVICE_NAME": "drive", "POWERTOOLS_LOG_LEVEL": "ERROR", "POWERTOOLS_METRICS_NAMESPACE": "Perch",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     spec = importlib.util.spec_from_file_location("drive_rollouts_handler", HANDLER)
@@ -130,7 +130,7 @@ def test_a_time_ahead_in_the_state_does_not_blind_the_judge(d):
 
 @pytest.mark.parametrize("wrong", [timedelta(days=-3), timedelta(hours=2)])
 def test_a_command_takes_the_time_from_aws_and_not_from_the_laptop(monkeypatch, wrong):
-    """The clock here is days behind or hours ahead; what is written into the state is the date that AWS answers with."""
+    """The clock here is days behind or hours ahead; what the state gets is the date of an answer of AWS."""
     theirs = (datetime.now(UTC) + wrong).replace(microsecond=0)
     headers = {"date": theirs.strftime("%a, %d %b %Y %H:%M:%S GMT")}
     sts = SimpleNamespace(get_caller_identity=lambda: {"ResponseMetadata": {"HTTPHeaders": headers}})

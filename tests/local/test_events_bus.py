@@ -355,13 +355,11 @@ def test_moto_is_as_it_was_after_stop(monkeypatch):
 
 def test_the_time_of_ingestion_is_the_buss_own_word(it):
     """An event says any time it likes; a rule may send its target the time at which the bus got it."""
-    send = {"InputPathsMap": {"said": "$.time"}, "InputTemplate": _TIMES}
-    events = client("events")
-    events.put_rule(Name="r", EventPattern='{"source": ["shop"]}')
-    events.put_targets(Rule="r", Targets=[{"Id": "t", "Arn": function_arn("f"), "InputTransformer": send}])
-    events.put_events(Entries=[{"Source": "shop", "DetailType": "x", "Detail": "{}", "Time": START.replace(year=2031)}])
+    times = '{"said":<said>,"came":"<aws.events.event.ingestion-time>"}'
+    send = {"InputPathsMap": {"said": "$.time"}, "InputTemplate": times}
+    it.rule("orders", function_arn("on-order"), pattern=ORDERS, InputTransformer=send)
+    event = {"Source": "shop", "DetailType": "Order", "Detail": "{}", "Time": START.replace(year=2031)}
+    client("events").put_events(Entries=[event])
+    it.wait_idle()
 
     assert [c.event for c in it.invoker.calls] == [{"said": "2031-01-01T00:00:00Z", "came": "2026-01-01T00:00:00Z"}]
-
-
-_TIMES = '{"said":<said>,"came":"<aws.events.event.ingestion-time>"}'

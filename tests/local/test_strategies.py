@@ -314,7 +314,9 @@ def test_an_emergency_goes_back_at_once_and_keeps_everything_else_away(whole):
     whole.live_traffic("even", lambda: whole.phase("even") == "shifting")
     emergency(world, "even", reason="no, it was not", actor="ada", now=now())
     assert whole.alias("even") == Routing(version=before.lambda_version)
-    whole.wait(lambda: not whole.busy("even"), "even")
+    whole.wait(lambda: whole.state("even").rollout is None, "even")
+    assert whole.state("even").paused == "no, it was not (emergency, by ada)"
+    resume(world, "even", reason="over", actor="ada", now=now())
 
 
 def test_aborting_ends_a_rollout_and_going_back_to_a_version_names_it(whole):

@@ -173,3 +173,27 @@ def test_a_tampered_ledger_shows():
     assert broken_at([*entries[:2], replace(entries[2], reason="all was well"), entries[3]]) == 3
     assert broken_at([entries[0], entries[2], entries[3]]) == 3
     assert broken_at([entries[1], entries[0]]) == 2
+
+
+def test_a_full_queue_drops_no_way_back():
+    """Somebody wants to leave what serves; uploads that come meanwhile push out the oldest upload instead."""
+    back = replace(candidate("v1", 1, cause="rollback"), lambda_version="2")
+    state = moves.enqueue(live(), back, now=T0).after
+    for number in range(2, 3 + 2 * moves.QUEUE_LIMIT):
+        state = moves.enqueue(state, candidate(f"v{number}", number), now=T0).after
+
+    assert state.queue[0] == back
+    assert len(state.queue) == moves.QUEUE_LIMIT
+    assert [c.number for c in state.queue[1:]] == list(range(moves.QUEUE_LIMIT + 4, 3 + 2 * moves.QUEUE_LIMIT))
+
+
+def test_a_queue_full_of_ways_back_keeps_them_all():
+    """There are never many, since each begins with the next tick; an upload waits behind them."""
+    state = live()
+    for number in range(moves.QUEUE_LIMIT):
+        back = replace(candidate(f"v{number}", number, cause="rollback"), lambda_version=str(number))
+        state = moves.enqueue(state, back, now=T0).after
+    state = moves.enqueue(state, candidate("v9", 9), now=T0).after
+
+    assert sum(c.cause == "rollback" for c in state.queue) == moves.QUEUE_LIMIT
+    assert state.queue[-1].number == 9

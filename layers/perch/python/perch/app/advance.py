@@ -1,9 +1,9 @@
 """Advance an endpoint: look at everything, decide one move, make it; again, until there is nothing to do now.
 
-This is a level-based reconciler. What woke it does not matter, but that its time is true; what it reads does. Each round reads the alias, then
-the state (in that order, see `look`), decides on at most one move, and makes it. Decisions are stored before their
-effects, and effects are such that doing them twice is doing them once, so a run that dies anywhere is finished by the
-next one.
+This is a level-based reconciler. What woke it does not matter (but for the time); what it reads does. Each round reads
+the alias, then the state (in that order, see `look`), decides on at most one move, and makes it. Decisions are stored
+before their effects, and effects are such that doing them twice is doing them once, so a run that dies anywhere is
+finished by the next one.
 
     round:  look ─► settle the alias where a decision is waiting for it ─► move ─► commit       at the end: announce
 
@@ -38,12 +38,11 @@ from perch.aws.trouble import passes
 from perch.domain import moves
 from perch.domain.errors import Conflict, NotFound, NotReady
 from perch.domain.policy import EndpointPolicy
-from perch.domain.rollout import Change, Endpoint, Phase, Rollout, desired_routing
+from perch.domain.rollout import BEFORE_TRAFFIC, Change, Endpoint, Phase, Rollout, desired_routing
 
 LEASE_S = 55  # shorter than a tick, longer than the driver may run: a dead holder never delays the next tick
 _ROUNDS = 24
 _CONFLICTS = 5
-_BEFORE_TRAFFIC = (Phase.PREPARING, Phase.PROBING)
 _PATIENCE = timedelta(hours=6)  # for what Lambda has to do before a candidate can be tried
 _BLIND = timedelta(hours=1)  # a step whose evidence cannot be read outlives its deadline by no more
 
@@ -177,7 +176,7 @@ class _Run:
                     raise
                 return self._give_up(seen.endpoint, rollout, f"trouble that does not pass: {error}")
             return self._give_up(seen.endpoint, rollout, f"{type(error).__name__}: {error}")
-        if rollout and rollout.phase in _BEFORE_TRAFFIC and isinstance(moved, str) and self._out_of_patience(rollout):
+        if rollout and rollout.phase in BEFORE_TRAFFIC and isinstance(moved, str) and self._out_of_patience(rollout):
             return self._give_up(seen.endpoint, rollout, f"nothing happened for {_PATIENCE}: {moved}")
         return moved
 
@@ -187,7 +186,7 @@ class _Run:
         In a step that is its deadline, of which the judge would speak if it could see, and an hour more: whoever looks
         late, after an outage, should not fail for one throttled call.
         """
-        if rollout.phase in _BEFORE_TRAFFIC:
+        if rollout.phase in BEFORE_TRAFFIC:
             return self.now - rollout.started_at > _PATIENCE
         if rollout.phase is not Phase.SHIFTING or rollout.policy.at_deadline != "roll back":
             return False
@@ -195,7 +194,7 @@ class _Run:
         return self.now - rollout.phase_at > timedelta(seconds=limit) + _BLIND
 
     def _give_up(self, state: Endpoint, rollout: Rollout, why: str) -> Change:
-        if rollout.phase in _BEFORE_TRAFFIC:
+        if rollout.phase in BEFORE_TRAFFIC:
             return moves.refuse(state, why, now=self.now)
         return moves.decide_roll_back(state, why, actor="perch", now=self.now)
 
@@ -230,7 +229,7 @@ class _Run:
     def _was_due(self, state: Endpoint) -> bool:
         """Whether the alias had only to follow a decision of this minute; otherwise somebody, or a delay, moved it."""
         rollout = state.rollout
-        if rollout is None or rollout.phase in _BEFORE_TRAFFIC:
+        if rollout is None or rollout.phase in BEFORE_TRAFFIC:
             return False
         since = self.now - rollout.shifts[-1].at if rollout.shifts else timedelta(0)
         return rollout.phase is not Phase.SHIFTING or since < timedelta(minutes=1)

@@ -20,7 +20,7 @@ from perch.domain import moves
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.judge import speaks_of
 from perch.domain.names import AlarmName
-from perch.domain.rollout import Candidate, Endpoint, Phase, Revision, Routing
+from perch.domain.rollout import BEFORE_TRAFFIC, Candidate, Endpoint, Phase, Revision, Routing
 
 _ATTEMPTS = 8
 
@@ -83,44 +83,64 @@ def abort(world: World, endpoint: str, *, reason: str, actor: str, now: datetime
 def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> Outcome:
     """Put all traffic on the last revision that is known to have worked, first; then write down that it was done.
 
-    No queue, lease or sequence number is asked: the alias is written at once. A rollout under way goes back to its
-    stable revision; with none under way, stable and the revision before change places, and the endpoint is paused so
-    that nothing that waits moves it again.
+    No queue, lease or sequence number is asked: the alias is written at once. A candidate that has traffic goes, and
+    the stable revision has all of it. Otherwise the stable revision is what hurts: a candidate without traffic is
+    refused, and stable makes way for what served before it and was not gone back from. The endpoint is paused, so that
+    nothing that waits moves it again. Said again, it goes no further back until somebody resumes.
 
     Raises:
         Refused: there is nothing to go back to.
-        NotReady: the alias was written, but Lambda or the registry are too busy to settle it; say it again.
+        NotReady: the registry is too busy to store it, say it again; or Lambda is, and the next tick goes on.
     """
+    refused, before = False, world.registry.endpoint(endpoint)
+    if moves.in_emergency(before):
+        settle_roll_back(world, before)
+        return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(before)} already; {_paused(before)}")
     for _ in range(_ATTEMPTS):
         state = world.registry.endpoint(endpoint)
-        target = state.rollout.stable if state.rollout else state.previous
-        if target is None or (state.rollout is None and target.pointer is None):
+        target = _last_that_worked(state)
+        if target is None and refused:
+            _tell(world, state)
+            return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(state)}; {_paused(state)}")
+        if target is None and not state.rollout:
             raise Refused(f"endpoint {endpoint} has no earlier revision to go back to")
         # Whatever stands in the way of this write, it is made again below, or, once the decision is stored, by a tick.
         with suppress(Conflict, NotReady, ClientError, BotoCoreError):
-            world.functions.route(world.function(endpoint), Routing(version=target.lambda_version))
+            if target:
+                world.functions.route(world.function(endpoint), Routing(version=target.lambda_version))
         with suppress(Conflict):
-            if state.rollout:
-                return _abort(world, state, f"emergency: {reason}", actor=actor, now=now)
-            return _swap(world, state, target, reason, actor=actor, now=now)
+            after = world.registry.commit(moves.emergency(state, reason, actor=actor, now=now))
+            if state.rollout and after.rollout is None:
+                refused = True  # and now for the stable revision
+                continue
+            settle_roll_back(world, after)
+            _tell(world, after)
+            assert target is not None  # noqa: S101 - whoever has traffic has a stable revision
+            return Outcome(rolled_back=True, reason=f"all traffic is on {target.label}; {_paused(after)}")
     raise NotReady(f"endpoint {endpoint} keeps changing; say it again")
+
+
+def _last_that_worked(state: Endpoint) -> Revision | None:
+    if state.rollout and state.rollout.phase not in BEFORE_TRAFFIC:
+        return state.rollout.stable
+    return state.refuge
+
+
+def _serving(state: Endpoint) -> str:
+    return state.stable.label if state.stable else "the placeholder"
+
+
+def _paused(state: Endpoint) -> str:
+    return f"the endpoint is paused until `perch rollouts resume {state.name}`"
 
 
 def _abort(world: World, state: Endpoint, reason: str, *, actor: str, now: datetime) -> Outcome:
     rollout = state.rollout
     assert rollout is not None  # noqa: S101 - callers looked
-    if rollout.phase in (Phase.PREPARING, Phase.PROBING):
+    if rollout.phase in BEFORE_TRAFFIC:
         world.registry.commit(moves.refuse(state, f"{reason} (by {actor})", now=now, actor=actor))
         return Outcome(rolled_back=True, reason=f"{rollout.candidate.label} never saw traffic")
     return _roll_back(world, state, reason, actor=actor, now=now)
-
-
-def _swap(world: World, state: Endpoint, target: Revision, reason: str, *, actor: str, now: datetime) -> Outcome:
-    after = world.registry.commit(moves.emergency(state, reason, actor=actor, now=now))
-    settle_roll_back(world, after)
-    _tell(world, after)
-    said = f"all traffic is on {target.label}; the endpoint is paused until `perch rollouts resume {state.name}`"
-    return Outcome(rolled_back=True, reason=said)
 
 
 def _not_ours(state: Endpoint, alarm: AlarmName, since: datetime, now: datetime) -> str | None:

@@ -19,8 +19,8 @@ def start(
 ) -> str:
     """Queue a registered version for rollout; the next tick takes it up. Return what the ledger says.
 
-    What served not long ago (`way_back_s` of the policy) goes back to the revision that it was, without steps; so does
-    anything that is asked for `direct`.
+    What served not long ago (`way_back_s` of the policy) goes back to the revision that it was, without steps, unless
+    somebody went back from it: that takes the steps again. What is asked for `direct` takes none.
 
     Raises:
         NotFound: no such endpoint or version.
@@ -34,8 +34,9 @@ def start(
     way_back = timedelta(seconds=policy.rollout.way_back_s)
     for _ in range(_ATTEMPTS):
         state = world.registry.endpoint(endpoint)
-        served = [r.revision for r in state.retired if r.revision.pointer == found.pointer and now - r.at <= way_back]
-        candidate = going_back(served[-1], actor=actor) if served else new
+        served = [r for r in state.retired if r.revision.pointer == found.pointer][-1:]
+        well = [r.revision for r in served if not r.left and now - r.at <= way_back]
+        candidate = going_back(well[-1], actor=actor) if well else new
         if any(c.pointer == found.pointer for c in state.queue):
             raise Refused(f"{candidate.label} is in the queue of {endpoint} already")
         if state.rollout and state.rollout.candidate.pointer == found.pointer:

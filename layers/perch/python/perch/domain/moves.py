@@ -16,6 +16,7 @@ from perch.domain.evidence import Measures
 from perch.domain.ledger import Entry
 from perch.domain.policy import EndpointPolicy, Step
 from perch.domain.rollout import (
+    BEFORE_TRAFFIC,
     HELD,
     LEGAL,
     Candidate,
@@ -31,6 +32,7 @@ from perch.domain.rollout import (
 )
 
 QUEUE_LIMIT = 8
+_EMERGENCY = "(emergency, by"
 
 
 # -- moves before a rollout ---------------------------------------------------------------------------------------
@@ -39,7 +41,8 @@ QUEUE_LIMIT = 8
 def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str = "") -> Change:
     """Put a candidate into the queue and say what it waits for, and `why` a person asked for it.
 
-    A way back goes first: who wants to leave what serves now does not wait until something new was tried.
+    A way back goes first: who wants to leave what serves now does not wait until something new was tried. For the same
+    reason it is never what makes room in a full queue.
     """
     back = candidate.cause == "rollback"
     waiting_for = (
@@ -52,9 +55,10 @@ def enqueue(endpoint: Endpoint, candidate: Candidate, *, now: datetime, why: str
         else "is next"
     )
     waiting, dropped = endpoint.queue, ""
-    if len(waiting) >= QUEUE_LIMIT:
-        dropped = f"; {waiting[0].label} makes room, since no more than {QUEUE_LIMIT} may wait"
-        waiting = waiting[1:]
+    oldest = next((at for at, other in enumerate(waiting) if other.cause != "rollback"), None)
+    if len(waiting) >= QUEUE_LIMIT and oldest is not None:
+        dropped = f"; {waiting[oldest].label} makes room, since no more than {QUEUE_LIMIT} may wait"
+        waiting = (*waiting[:oldest], *waiting[oldest + 1 :])
     queue = (candidate, *waiting) if back else (*waiting, candidate)
     after = replace(_looked_at(endpoint, candidate), queue=queue)
     reason = f"{candidate.label} {waiting_for}" + (f": {why}" if why else "") + dropped
@@ -154,21 +158,42 @@ def resume(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Cha
 
 
 def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
-    """Swap stable and what was stable before, at once, and pause; whatever waits goes on waiting.
+    """Pause, and take the next move to what worked last; whatever waits goes on waiting.
+
+    A candidate that has traffic is taken back. One that has none is refused, since it is not what hurts; with no
+    rollout under way, stable makes way for what was stable before.
 
     Raises:
-        Refused: a rollout is under way (that one is rolled back instead), or there is no earlier revision.
+        Refused: there is no rollout, and no earlier revision.
     """
-    back = endpoint.previous
-    if endpoint.rollout or back is None or endpoint.stable is None:
-        raise Refused("a rollout is under way" if endpoint.rollout else "there is no earlier revision to go back to")
+    paused = replace(endpoint, paused=f"{reason} {_EMERGENCY} {actor})")
+    rollout, said = endpoint.rollout, f"emergency: {reason}"
+    if rollout is None:
+        made = _swapped(paused, reason, actor=actor, now=now)
+    elif rollout.phase in BEFORE_TRAFFIC:
+        made = refuse(paused, said, now=now, actor=actor)
+    elif rollout.phase is Phase.ROLLING_BACK:
+        made = change(endpoint, paused, "Paused", said, actor, now)
+    else:
+        made = decide_roll_back(paused, said, actor=actor, now=now)
+    return replace(made, before=endpoint)
+
+
+def in_emergency(endpoint: Endpoint) -> bool:
+    """Whether an endpoint is paused by an emergency in which stable made way: said again, it would go too far back."""
+    return _EMERGENCY in endpoint.paused and endpoint.rollout is None and any(r.left for r in endpoint.retired[-1:])
+
+
+def _swapped(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
+    back = endpoint.refuge
+    if back is None or endpoint.stable is None:
+        raise Refused("there is no earlier revision to go back to")
     after = replace(
         endpoint,
         stable=back,
         stable_at=now,
-        retired=_retired(endpoint, now),
+        retired=_retired(endpoint, now, left=True),
         failed=_failed(endpoint, endpoint.stable.fingerprint, unless=back.fingerprint),
-        paused=f"{reason} (emergency, by {actor})",
     )
     said = f"{endpoint.stable.label} left for {back.label} at once, and paused: {reason}"
     return change(endpoint, after, "EmergencyRolledBack", said, actor, now)
@@ -285,7 +310,7 @@ def promoted(endpoint: Endpoint, *, now: datetime) -> Change:
         kind="RolloutPromoted",
         stable=rollout.revision,
         stable_at=now,
-        retired=endpoint.retired if same else _retired(endpoint, now),
+        retired=endpoint.retired if same else _retired(endpoint, now, left=rollout.candidate.cause == "rollback"),
     )
 
 
@@ -348,12 +373,12 @@ def _shifted(rollout: Rollout, shift: Shift) -> tuple[Shift, ...]:
     return (*rollout.shifts, shift)[-_SHIFTS_KEPT:]
 
 
-def _retired(endpoint: Endpoint, now: datetime) -> tuple[Retired, ...]:
-    """What was stable before, with what is stable now."""
+def _retired(endpoint: Endpoint, now: datetime, *, left: bool) -> tuple[Retired, ...]:
+    """What was stable before, with what is stable now; `left` if somebody goes back from that."""
     if endpoint.stable is None:
         return endpoint.retired
     others = tuple(r for r in endpoint.retired if r.revision != endpoint.stable)
-    return (*others, Retired(revision=endpoint.stable, at=now))[-_RETIRED_KEPT:]
+    return (*others, Retired(revision=endpoint.stable, at=now, left=left))[-_RETIRED_KEPT:]
 
 
 def _failed(endpoint: Endpoint, fingerprint: str, *, unless: str = "") -> tuple[str, ...]:

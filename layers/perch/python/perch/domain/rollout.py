@@ -40,6 +40,9 @@ class Phase(StrEnum):
     REFUSED = "refused"
 
 
+BEFORE_TRAFFIC = (Phase.PREPARING, Phase.PROBING)
+"""Phases in which no user has met the candidate."""
+
 # What may follow what. A roll-back may follow any phase in which traffic may have moved.
 LEGAL: dict[Phase, frozenset[Phase]] = {
     Phase.PREPARING: frozenset({Phase.PROBING, Phase.REFUSED}),
@@ -154,10 +157,11 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Retired:
-    """A revision that was stable until `at`."""
+    """A revision that was stable until `at`; `left` says that somebody went back from it, so something was wrong."""
 
     revision: Revision
     at: datetime
+    left: bool = False
 
 
 HELD = ("upload", "manual")
@@ -200,6 +204,12 @@ class Endpoint:
     def previous(self) -> Revision | None:
         """What a manual roll-back returns to."""
         return self.retired[-1].revision if self.retired else None
+
+    @property
+    def refuge(self) -> Revision | None:
+        """What served last of all that nobody went back from: where an emergency goes."""
+        well = (r.revision for r in reversed(self.retired) if not r.left and r.revision.pointer)
+        return next((revision for revision in well if revision != self.stable), None)
 
 
 @dataclass(frozen=True, kw_only=True)
