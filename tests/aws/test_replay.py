@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from perch.app import replay as replaying
-from perch.app.replay import Budget, ReplayFailed, replay, replay_all
-from perch.domain.agreement import Mark, Replayed
+from perch.app.replay import Budget, ReplayFailed, fair_pair, replay, replay_all
+from perch.domain.agreement import Answer, Mark, Replayed
 from perch.domain.codec import dump
 from perch.domain.errors import Conflict
 from perch.domain.model import Pointer
@@ -221,6 +223,57 @@ def test_a_crash_or_a_time_out_is_the_candidates_failure_and_a_throttle_is_nobod
     again = shadow.run(1)
     assert again.stopped is None
     assert (again.total.pairs, again.total.candidate_failed_only, again.total.agreed) == (4, 1, 3)
+
+
+def test_a_candidate_that_fails_for_a_moment_is_asked_again_beside_stable(shadow):
+    """Stable's captured answer was chosen for being one; only a pair of the same moment says who is worse."""
+    shadow.captured(1, shadow.d.now)
+    shadow.revisions.crash = {(CANDIDATE, 1.0)}
+    real = shadow.revisions.invoke
+
+    def recovering(function, payload, *, qualifier=None):
+        answer = real(function, payload, qualifier=qualifier)
+        shadow.revisions.crash = set()
+        return answer
+
+    shadow.revisions.invoke = recovering
+    found = shadow.run(3).total
+
+    assert shadow.revisions.asked == [(CANDIDATE, 1.0), (STABLE, 1.0), (CANDIDATE, 1.0)]
+    assert (found.pairs, found.agreed, found.candidate_failed_only, found.differences) == (1, 1, 0, ())
+
+
+def shadowed(stable: float, candidate: float, *, pairs: int, seed: int, fresh: bool = True) -> bool:
+    """Whether a shadow of so many requests ever takes back a candidate, given how often each fails for a moment."""
+    chance, counted = random.Random(seed), Replayed()  # noqa: S311 - to be repeatable, not secret
+    ask = [lambda p=p: Answer(status=502 if chance.random() < p else 200) for p in (stable, candidate)]
+    for _ in range(pairs):
+        ours = fair_pair(OK, *ask) if fresh else (OK, ask[1]())
+        worse, better = ours[1].failed and not ours[0].failed, ours[0].failed and not ours[1].failed
+        if worse or better:
+            counted = replace(
+                counted,
+                candidate_failed_only=counted.candidate_failed_only + worse,
+                stable_failed_only=counted.stable_failed_only + better,
+            )
+            if counted.log_e_worse() >= math.log(20):
+                return True
+    return False
+
+
+OK = Answer(status=200)
+
+
+def test_equal_trouble_of_both_takes_no_good_candidate_back():
+    """Both fail 2 % of the time: without the fresh pair nearly every shadow ends so, with it at most alpha."""
+    assert sum(shadowed(0.02, 0.02, pairs=2000, seed=n, fresh=False) for n in range(20)) >= 18
+    assert sum(shadowed(0.02, 0.02, pairs=2000, seed=n) for n in range(200)) <= 0.05 * 200
+    assert sum(shadowed(0.3, 0.3, pairs=500, seed=n) for n in range(200)) <= 0.05 * 200
+
+
+def test_a_candidate_that_cannot_answer_what_stable_can_is_found_all_the_same():
+    """What fails on a request fails again when it is asked again."""
+    assert all(shadowed(0.02, 0.5, pairs=300, seed=n) for n in range(20))
 
 
 def test_requests_too_large_to_capture_and_lines_that_are_none_are_not_replayed(shadow):

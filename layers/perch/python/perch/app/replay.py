@@ -4,10 +4,16 @@
     golden requests ────┴─► one request at a time ───┤            ├─► compare ─► sum ─► registry ─► the judge
                                                      └► stable ───┘   (or what it answered when it was asked first)
 
+What is captured are answers, so stable never failed on it when it was asked first. A candidate that fails on it has
+that against it, were it only for a moment's trouble that either might have had. So whenever the candidate fails both
+are asked again, side by side, and this fresh pair is what counts: equal trouble comes to both equally often.
+
 Two reasons to replay. In a *shadow* step the live requests are followed as they are captured, so that a candidate
 meets real requests and no user ever meets the candidate. In *paired* mode, for endpoints with little traffic, a pool is
 used up: the golden requests, then what was captured in the week before the rollout, newest first, each sent to both
-revisions.
+revisions. What this pool can show is how the two do *on requests that stable answered once* (and on golden ones, which
+the candidate answered in its probes): what stable could never answer is not in it, and a candidate that can has no
+credit for that.
 
 A run does what its budget allows, then stores the sum together with how far it got, under the condition that nobody
 stored another since it was read. So a run may die, or come twice: requests are replayed again, and counted once.
@@ -218,14 +224,29 @@ class _Run:
     def _pair(self, request_id: str, features: tuple[tuple[float, ...], ...], known: Answer | None) -> Replayed:
         event = http_event(self.endpoint, features, stage=STAGE, request_id=request_id, now=self.now)
         self.budget.spend()
-        stable = known or self._ask(self.rollout.stable, event)
-        candidate = self._ask(_candidate(self.rollout), event)
+        stable, candidate = fair_pair(
+            known, lambda: self._ask(self.rollout.stable, event), lambda: self._ask(_candidate(self.rollout), event)
+        )
         return compare(request_id, stable, candidate, tolerance=self.rollout.policy.tolerance)
 
     def _ask(self, revision: Revision, event: dict[str, Any]) -> Answer:
         """Ask one revision. Raises NotReady when Lambda throttles, which says nothing of the revision."""
         status, body, log = self.world.functions.ask_for_log(self.function, revision.lambda_version, event)
         return _answer(status, body if isinstance(body, dict) else {"error": str(body)}, log)
+
+
+def fair_pair(
+    known: Answer | None, ask_stable: Callable[[], Answer], ask_candidate: Callable[[], Answer]
+) -> tuple[Answer, Answer]:
+    """Return stable's and the candidate's answer to one request, such that neither was chosen for having succeeded.
+
+    `known` is what stable answered when it was asked first, None if that is not known. It spares asking stable while
+    the candidate answers; once it fails, only answers of the same moment compare.
+    """
+    stable, candidate = known or ask_stable(), ask_candidate()
+    if known and candidate.failed:
+        return ask_stable(), ask_candidate()
+    return stable, candidate
 
 
 def _candidate(rollout: Rollout) -> Revision:

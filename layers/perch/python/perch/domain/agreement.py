@@ -10,7 +10,8 @@ two models, so they are measured (`moved`) and not held against anybody.
 
 Pairs make failures cheap to judge. If the candidate is no worse, a request on which exactly one of the two failed is as
 likely to be stable's failure as the candidate's, whatever the requests are (McNemar's test). `log_e_worse` is the
-evidence against that, valid at every look.
+evidence against that, valid at every look. The requests are those that stable answered once, and golden ones; so "no
+worse" is said of these, with both asked at the same time (`app/replay.py`).
 """
 
 from __future__ import annotations
@@ -207,7 +208,9 @@ class Replayed:
     def log_e_worse(self) -> float:
         """Return the natural logarithm of the evidence (an E value) that the candidate fails more often than stable.
 
-        If it does not, it exceeds log(1/alpha) with a chance of at most alpha, ever, however often it is looked at.
+        If it does not, on the requests that are replayed (those that stable answered once, and golden ones), it exceeds
+        log(1/alpha) with a chance of at most alpha, ever, however often it is looked at. That takes pairs of which
+        neither answer was chosen for being one.
         """
         state = _SPLIT.update(_SPLIT.start(), self.candidate_failed_only, self.stable_failed_only, 0.5)
         return _SPLIT.log_e_above(state, 1.0)
