@@ -103,7 +103,7 @@ MAY_WRITE = {
     "perch-drive-rollouts": {"ENDPOINT#*", "EXPERIMENT#*"},
     "perch-record-rewards": {"EXPERIMENT#*"},
     "perch-roll-back": {"ENDPOINT#*"},
-    "perch-replay-requests": {"ENDPOINT#*"},
+    "perch-replay-requests": {"REPLAY#*"},
     "perch-check-health": {"HEALTH#*"},
 }
 

@@ -334,7 +334,7 @@ class Registry:
 
     def replayed(self, endpoint: str, rollout: str) -> Replayed | None:
         """Return what the replays of a rollout showed so far; None before the first."""
-        item = self._get(f"ENDPOINT#{endpoint}", f"REPLAY#{rollout}")
+        item = self._get(f"REPLAY#{endpoint}", rollout)
         return _read(Replayed, item) if item else None
 
     def record_replayed(self, endpoint: str, rollout: str, value: Replayed) -> None:
@@ -343,7 +343,7 @@ class Registry:
         Raises:
             Conflict: another run was stored meanwhile; its requests may be the same, so this one's are not counted.
         """
-        key = {"pk": f"ENDPOINT#{endpoint}", "sk": f"REPLAY#{rollout}"}
+        key = {"pk": f"REPLAY#{endpoint}", "sk": rollout}  # not the endpoint's: who replays may move no traffic
         guard: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
         if value.runs > 1:
             before = _item({":before": value.runs - 1})
