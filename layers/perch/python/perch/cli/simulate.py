@@ -62,9 +62,9 @@ def simulate(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw when verdicts fell, into this PNG or SVG file.")] = None,
 ) -> None:
-    """Play rollouts of good and of bad candidates, and say how often and when each is taken back or promoted.
+    """Try a policy on good and on bad candidates.
 
-    Exit code 1 if more good candidates are taken back than may be, or fewer bad ones than must be.
+    It plays rollouts of each, and says how often and when they are taken back or promoted. Exit code 1 if more good candidates are taken back than may be, or fewer bad ones than must be.
     """
     declared = one_endpoint(read_settings(policy or SETTINGS), endpoint)
     if plot:
