@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from perch.cli.running import Running, find_running, require_running
 from perch.domain.codec import iso
 from perch.domain.errors import Invalid, NotFound
-from perch.domain.policy import EndpointPolicy, Settings
+from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings
 
 if TYPE_CHECKING:
     import boto3
@@ -106,7 +106,7 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The declared endpoints, as `GET /models` of the deployed function tells them (no policies)."""
+        """The declared endpoints, as `GET /models` of the deployed function tells them: of policies, what commands go by."""
         event = {"requestContext": {"http": {"method": "GET", "path": "/models"}}}
         function = f"{self.name}-describe-api"
         try:
@@ -119,13 +119,7 @@ class Context:
                 f"{function} did not say which endpoints there are: {document}; see `perch logs describe-api`"
             )
         told = json.loads(document["body"])["endpoints"]
-        return Settings(
-            name=self.name,
-            endpoints=tuple(
-                EndpointPolicy(name=e["name"], model=e["model"], runtime=e["runtime"], memory_mb=e["memory_mb"])
-                for e in told
-            ),
-        )
+        return Settings(name=self.name, endpoints=tuple(map(_told, told)))
 
     @cached_property
     def world(self) -> World:
@@ -195,6 +189,18 @@ def enter(cloud: Running) -> None:
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         del os.environ[name]
     os.environ.update(local_environment(cloud.api_url))
+
+
+def _told(endpoint: dict[str, Any]) -> EndpointPolicy:
+    """Read what `GET /models` tells of an endpoint; one that was deployed long ago tells less."""
+    way_back_s = endpoint.get("way_back_s", RolloutPolicy.way_back_s)
+    return EndpointPolicy(
+        name=endpoint["name"],
+        model=endpoint["model"],
+        runtime=endpoint["runtime"],
+        memory_mb=endpoint["memory_mb"],
+        rollout=RolloutPolicy(way_back_s=way_back_s),
+    )
 
 
 def _name_in(settings: Path) -> str | None:

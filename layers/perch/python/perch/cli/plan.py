@@ -46,8 +46,9 @@ def plan(
 ) -> None:
     """Say what a rollout could see, and when.
 
-    Requests, the regressions that it would find, and whether it can end at all. Without --traffic it asks what stable got in the last day; with it nothing is asked of AWS. A plan without hope is
-    refused (exit code 1), with a better policy where there is one.
+    Requests, the regressions that it would find, and whether it can end at all. Without --traffic it asks what stable
+    got in the last day; with it nothing is asked of AWS. A plan without hope is refused (exit code 1), with a better
+    policy where there is one.
     """
     declared = one_endpoint(read_settings(policy or SETTINGS), endpoint)
     if version:

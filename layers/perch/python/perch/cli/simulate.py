@@ -64,7 +64,8 @@ def simulate(
 ) -> None:
     """Try a policy on good and on bad candidates.
 
-    It plays rollouts of each, and says how often and when they are taken back or promoted. Exit code 1 if more good candidates are taken back than may be, or fewer bad ones than must be.
+    It plays rollouts of each, and says how often and when they are taken back or promoted. Exit code 1 if more good
+    candidates are taken back than may be, or fewer bad ones than must be.
     """
     declared = one_endpoint(read_settings(policy or SETTINGS), endpoint)
     if plot:
