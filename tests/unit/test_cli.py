@@ -190,7 +190,7 @@ def test_without_an_account_every_command_says_what_to_configure(arguments: tupl
 
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "--region" in result.stderr
+    assert "--region" in result.stderr or "--profile" in result.stderr
 
 
 def test_who_has_no_account_at_hand_is_reminded_of_the_local_cloud(control: Control) -> None:
