@@ -492,6 +492,23 @@ def test_an_alarm_from_an_earlier_rollout_of_the_same_revision_is_history(shifti
     assert d.alias.other == "3"
 
 
+def test_a_dry_run_of_the_guard_on_errors_is_silent_on_every_road():
+    """No alarm is made of it, none is missed at later ticks, and the judge only reports it."""
+    policy = replace(CANARY, guards=replace(CANARY.guards, dry_run=("errors", "slo", "threshold")))
+    with shifting_under(policy) as d:
+        trouble = Trouble()
+        trouble.watch(d.clients)
+        with trouble.at_work():
+            for _ in range(4):
+                d.both(1000, failures=40)
+                d.tick()
+
+        assert d.alias == Routing(version="2", other="3", weight=0.05)
+        assert tally_of(d).candidate.failures >= 80
+        assert d.world.alarms.of("digits") == ()
+        assert "PutMetricAlarm" not in trouble.calls
+
+
 def test_an_alarm_of_the_endpoint_while_a_direct_rollout_is_promoted_is_taken_calmly(deployment):
     """It was prepared for ten minutes and has no steps; the alarm speaks of what served before."""
     d = deployment

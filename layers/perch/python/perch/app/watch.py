@@ -14,6 +14,7 @@ from typing import Any
 
 from perch.app.gather import Seen, freeze, gather
 from perch.app.turn import Turn
+from perch.aws.alarms import wanted
 from perch.domain import moves
 from perch.domain.codec import dump
 from perch.domain.errors import Conflict
@@ -58,8 +59,8 @@ def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: J
     if judgement.verdict is not Verdict.CONTINUE:
         reason = f"{judgement.verdict.value}: {judgement.reason}"
         return moves.decide_roll_back(state, reason, actor="judge", now=turn.now, inputs=inputs)
-    if state.turns and rollout.policy.when_busy == "supersede" and not state.paused:
-        return _supersede(turn, state, rollout)
+    if made_room := _supersede(turn, state, rollout, judgement, inputs):
+        return made_room
     if judgement.gate and rollout.gate < rollout.step:
         gate = {"gate": rollout.current_step.gate, "rollout": rollout.id, "step": rollout.step}
         return moves.open_gate(state, judgement.reason, now=turn.now, inputs=inputs | gate)
@@ -68,12 +69,22 @@ def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: J
     return freeze(turn.world, state, rollout, until=seen.tally.until, now=turn.now) or judgement.reason
 
 
-def _supersede(turn: Turn, state: Endpoint, rollout: Rollout) -> Change:
-    """Make room for the newest candidate: what has proved itself is promoted, anything else taken back."""
+def _supersede(turn: Turn, state: Endpoint, rollout: Rollout, judgement: Judgement, inputs: Any) -> Change | None:
+    """Make room for the newest candidate, if the policy says so.
+
+    A candidate that is only watched on has proved itself, and is promoted where nothing but time is lacking; where
+    anything else is, the newer one waits. Any other candidate is taken back.
+    """
+    if not state.turns or rollout.policy.when_busy != "supersede" or state.paused:
+        return None
     newer = state.turns[-1].label
-    if rollout.current_step.watch:
-        return moves.enter_step(state, f"{newer} waits, and this one has proved itself", now=turn.now, skip=True)
-    return moves.decide_roll_back(state, f"superseded by {newer}", actor="perch", now=turn.now)
+    if not rollout.current_step.watch:
+        reason = f"superseded by {newer}: {judgement.reason}"
+        return moves.decide_roll_back(state, reason, actor="perch", now=turn.now, inputs=inputs)
+    if not judgement.only_hold:
+        return None
+    reason = f"{newer} waits, and this one has proved itself: {judgement.reason}"
+    return moves.enter_step(state, reason, now=turn.now, inputs=inputs, skip=True)
 
 
 def take_step(
@@ -98,7 +109,9 @@ def _keep_alarms(turn: Turn, rollout: Rollout, seen: Seen) -> None:
     """
     assert rollout.revision is not None  # noqa: S101 - it is in a step
     version, endpoint = rollout.revision.lambda_version, turn.policy.name
-    if any(name.version == version for alarm in seen.alarms if (name := parse_alarm(alarm.name))):
+    if not wanted(rollout.guards) or any(
+        name.version == version for alarm in seen.alarms if (name := parse_alarm(alarm.name))
+    ):
         return
     turn.world.alarms.watch(endpoint, rollout.guards, turn.function, version, stable=rollout.stable.lambda_version)
     found = turn.world.registry.endpoint(endpoint).rollout

@@ -5,11 +5,22 @@ removes them at its end. The dimensions matter: traffic that came through the al
 Resource (`function:alias`) *and* ExecutedVersion together; any other combination stays at INSUFFICIENT_DATA for ever.
 Missing data is not breaching: no traffic is no evidence, and the judge, not the alarm, asks for evidence.
 
-The alarm on errors is relative: it goes off when the candidate fails more than is allowed *and* clearly more than the
-stable revision in the same minute. When something that both lean on breaks, both fail alike, and taking the candidate
-back would cure nothing. It is there for the gross and sudden: it sees a minute as soon as CloudWatch does, and the judge
-some minutes later; but the judge sees the small and the slow. Latency is the judge's alone: percentiles of few requests
-mean little (CloudWatch: percentiles with low samples).
+The alarm on errors is for the gross and sudden: it sees a minute as soon as CloudWatch does, and the judge some
+minutes later; but the judge sees the small and the slow. The alarm looks at every minute and forgets the one before, so
+chance must not set it off. It goes off when a minute has
+
+    failures > e + 5 * sqrt(e) + min_errors      for e = the failures that are allowed: error_rate of the requests,
+                                                 and for e = those at twice the failed share of stable's same minute
+
+so a revision that keeps its level sets it off in less than one week in a hundred. When something breaks that both lean
+on, both fail alike, and taking the candidate back would cure nothing. What it cannot see: a candidate of few requests
+(with 5 % and 5 failures: of fewer than 9 a minute if all fail, than 24 if half do); a stable revision of few requests
+shows no shared trouble. Latency is the judge's alone: percentiles of few requests mean little (CloudWatch: percentiles
+with low samples). Where the guard `errors` is a dry run, there is no alarm.
+
+CloudWatch has no square root that it documents, so squares are compared. Nor does it say what FILL makes of a series
+without any point: the sums below hold a zero for every minute with requests to the candidate, and SUM over several
+series takes what is there, so that they are right whether FILL fills it or leaves it empty.
 """
 
 from __future__ import annotations
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
 
 ERRORS = "candidate-errors"
 WORSE = 2  # times the failed share of the stable revision
+SURELY = 5  # standard deviations of a count, beyond which chance hardly gets in a week of minutes
 
 
 class Alarms:
@@ -51,7 +63,7 @@ class Alarms:
         )
 
     def watch(self, endpoint: str, guards: GuardPolicy, function: str, version: str, *, stable: str) -> None:
-        """Make the alarms of one candidate revision; making them again changes nothing.
+        """Make the alarms of one candidate revision, if any is wanted; making them again changes nothing.
 
         Args:
             endpoint: name of the endpoint.
@@ -60,22 +72,26 @@ class Alarms:
             version: Lambda version of the candidate.
             stable: Lambda version of the stable revision, which the candidate's errors are compared with.
         """
+        if not wanted(guards):
+            return
+        allowed = f"{guards.error_rate:.6f} * invocations"
+        # Never a division by zero; without requests stable failed nothing.
+        likewise = f"{WORSE} * invocations * stable_failed / (stable_requests + (stable_requests == 0))"
         self._put(
             endpoint,
             ERRORS,
             version,
-            description=f"More than {guards.error_rate:.1%} of the requests to revision {version} failed, "
-            f"and more than {WORSE} times the share of revision {stable}.",
+            description=f"Revision {version} failed far more requests in a minute than the {guards.error_rate:.1%} "
+            f"that may fail, and far more than {WORSE} times the share that revision {stable} failed in it: in both "
+            f"cases by {SURELY} standard deviations and {guards.min_errors} failures more.",
             threshold=100 * guards.error_rate,
             Metrics=[
                 *_requests("", endpoint, function, version),
                 *_requests("stable_", endpoint, function, stable),
+                _expression("stable_requests", "SUM([FILL(stable_invocations, 0), 0 * invocations])"),
                 _expression(
                     "percent",
-                    # Fewer failures than that are not worth an alarm; the judge sees them all the same. The shares
-                    # are compared without a division: a stable revision without requests hides no failure.
-                    f"IF((failed >= {guards.min_errors}) AND ((FILL(stable_invocations, 0) == 0) OR "
-                    f"(failed * FILL(stable_invocations, 0) > {WORSE} * stable_failed * invocations)), "
+                    f"IF(({_far_beyond(allowed, guards.min_errors)}) AND ({_far_beyond(likewise, guards.min_errors)}), "
                     "100 * failed / invocations, 0)",
                     label="failed requests, %",
                 ),
@@ -106,12 +122,26 @@ class Alarms:
         )
 
 
+def wanted(guards: GuardPolicy) -> bool:
+    """Whether a candidate has an alarm at all: not where its errors shall only be reported."""
+    return "errors" not in guards.dry_run
+
+
+def _far_beyond(expected: str, more: int) -> str:
+    """The expression for `failed` > expected + SURELY * sqrt(expected) + more."""
+    beyond = f"(failed - {more} - {expected})"
+    return f"({beyond} > 0) AND ({beyond} * {beyond} > {SURELY**2} * {expected})"
+
+
 def _revision(endpoint: str, version: str) -> list[dict[str, str]]:
     return [{"Name": "Endpoint", "Value": endpoint}, {"Name": "Revision", "Value": version}]
 
 
 def _requests(prefix: str, endpoint: str, function: str, version: str) -> list[dict[str, Any]]:
-    """The series `<prefix>invocations` and `<prefix>failed` of one revision; the latter is 0 where none is known."""
+    """The series `<prefix>invocations` and `<prefix>failed` of one revision.
+
+    The latter has a value, if only 0, in every minute with requests to the candidate.
+    """
     executed = [
         {"Name": "FunctionName", "Value": function},
         {"Name": "Resource", "Value": f"{function}:{ALIAS}"},
@@ -121,7 +151,7 @@ def _requests(prefix: str, endpoint: str, function: str, version: str) -> list[d
         _metric(f"{prefix}invocations", "AWS/Lambda", "Invocations", executed),
         _metric(f"{prefix}crashes", "AWS/Lambda", "Errors", executed),
         _metric(f"{prefix}failures", "Perch", "Failures", _revision(endpoint, version)),
-        _expression(f"{prefix}failed", f"FILL({prefix}crashes, 0) + FILL({prefix}failures, 0)"),
+        _expression(f"{prefix}failed", f"SUM([FILL({prefix}crashes, 0), FILL({prefix}failures, 0), 0 * invocations])"),
     ]
 
 
