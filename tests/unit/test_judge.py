@@ -574,6 +574,7 @@ def test_guards_that_have_seen_nothing_yet_hold_their_part_of_alpha():
     """The weights are fixed by the policy, so that the joint evidence is one fair game from the first minute on."""
     rollout = rollout_of()
 
-    assert shares(rollout) == {"slo": 1.0, "errors": 10.0, "latency": 1.0, "shift": 1.0}
-    assert shares(rollout_of(Step(weight=1.0, hold_s=60))) == {"slo": 1.0}
+    assert shares(rollout.guards, rollout.policy) == {"slo": 1.0, "errors": 10.0, "latency": 1.0, "shift": 1.0}
+    bake = rollout_of(Step(weight=1.0, hold_s=60))
+    assert shares(bake.guards, bake.policy) == {"slo": 1.0}
     assert abs(weigh_up(rollout, Tally(until=FIRST), None).log_e) < 1e-9

@@ -20,7 +20,7 @@ from enum import StrEnum
 
 from perch.domain.agreement import Replayed
 from perch.domain.evidence import Arm, Measures
-from perch.domain.policy import GuardPolicy
+from perch.domain.policy import GuardPolicy, RolloutPolicy
 from perch.domain.rollout import Rollout
 from perch.domain.sequential import Share, combine, enough
 from perch.domain.tally import (
@@ -77,7 +77,7 @@ def weigh_up(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Weigh
     """Ask the sequential guards. One that objects is named by the largest part of the joint evidence."""
     guards = rollout.guards
     found = {finding.guard: finding for finding in _sequential(rollout, tally, replayed)}
-    weights = shares(rollout)
+    weights = shares(guards, rollout.policy)
     speaking = {name: found[name].log_e or 0.0 if name in found else 0.0 for name in weights}
     joint = combine(speaking, weights) if weights else 0.0
     objecting: set[str] = set()
@@ -97,12 +97,11 @@ def weigh_up(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Weigh
     return Weighed(findings=findings, log_e=joint)
 
 
-def shares(rollout: Rollout) -> dict[str, float]:
+def shares(guards: GuardPolicy, policy: RolloutPolicy) -> dict[str, float]:
     """Return the weights of the sequential guards that are on, by their names; those in a dry run have none.
 
     A rollout in which the two never share the traffic (blue-green) has nothing to compare, and stakes nothing on it.
     """
-    guards, policy = rollout.guards, rollout.policy
     weights = {SLO: SHARES[SLO]}
     if any(0 < step.weight < 1 for step in policy.steps):
         weights |= {name: SHARES[name] for name in (ERRORS, LATENCY)}

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 
 from perch.domain import growth
 from perch.domain.growth import Arms, Bet
-from perch.domain.guards import PAIRED, SHARES, SLO
+from perch.domain.guards import SLO, shares
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
 from perch.domain.sequential import Share
-from perch.domain.tally import CUSTOM, ERRORS, LATENCY, SHIFT, error_test
+from perch.domain.tally import ERRORS, LATE_PART, error_test
 
 POWER = 0.8
 HOPE = 0.5
@@ -343,16 +343,12 @@ class _Outlook:
 
     def _against(self, arms: Arms) -> list[Bet]:
         """The bets that take a candidate back: on more failures than stable, and on more than the level."""
-        guards = self.guards
-        weights = {ERRORS: SHARES[ERRORS], SLO: SHARES[SLO], LATENCY: SHARES[LATENCY]}
-        weights |= {SHIFT: SHARES[SHIFT]} if guards.shift_odds is not None else {}
-        weights |= {CUSTOM: SHARES[CUSTOM]} if guards.custom else {}
-        replays = self.policy.paired or any(step.kind == "shadow" for step in self.policy.steps)
-        weights |= {PAIRED: SHARES[PAIRED]} if replays else {}
-        speaking = {name: weight for name, weight in weights.items() if name not in guards.dry_run}
-        whole, bets = sum(speaking.values()), []
+        guards, bets = self.guards, list[Bet]()
+        speaking = shares(guards, self.policy)
+        whole = sum(speaking.values())
         if ERRORS in speaking:
-            bets += growth.above(self.test, arms, alpha=guards.alpha * speaking[ERRORS] / whole)
+            part = (1 - LATE_PART) * speaking[ERRORS] / whole  # what is staked at the first minute
+            bets += growth.above(self.test, arms, alpha=guards.alpha * part)
         if SLO in speaking and arms.stable <= guards.error_rate:
             bets += growth.beyond(self.level, arms, alpha=guards.alpha * speaking[SLO] / whole)
         return bets
