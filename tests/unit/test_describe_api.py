@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from perch.cli.context import Context, Options
 from perch.predictor.server import VERSION
 
 HANDLER = Path(__file__).parents[2] / "functions" / "describe_api" / "handler.py"
@@ -61,6 +63,7 @@ def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
         "model": "digits-torch",
         "runtime": "torch",
         "memory_mb": 1024,
+        "way_back_s": 86_400,
         "describe": "/models/deep",
         "predict": "/models/deep/predict",
         "rewards": "/experiments/deep/rewards",
@@ -135,3 +138,23 @@ def test_the_version_that_is_told_is_the_projects() -> None:
     """A layer holds no metadata of packages, so it is written down twice."""
     project = tomllib.loads((HANDLER.parents[2] / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
+
+
+@pytest.mark.parametrize(("declared", "told"), [({"way_back_s": 60}, 60), ({}, 86_400)])
+def test_commands_go_by_the_way_back_that_was_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any], told: int
+) -> None:
+    """`perch rollouts start` decides by it whether a version that served goes straight back."""
+    endpoint = {"name": "digits", "model": "digits", "runtime": "onnx", "rollout": declared}
+    api = load(tmp_path, monkeypatch, endpoint)
+
+    class Lambda:
+        exceptions = SimpleNamespace(ResourceNotFoundException=KeyError)
+
+        def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803 - boto3's names
+            assert FunctionName == "perch-describe-api"
+            return {"Payload": io.BytesIO(json.dumps(api.handler(json.loads(Payload), CONTEXT)).encode())}
+
+    monkeypatch.setattr(Context, "clients", SimpleNamespace(lambda_=Lambda()))
+
+    assert Context(Options(name="perch")).settings.endpoint("digits").rollout.way_back_s == told
