@@ -1,8 +1,13 @@
 """The driver against strict AWS: from a registered version to live traffic, step by step, and back."""
 
+from dataclasses import replace
+
+from perch.app.command import promote
 from perch.domain.ledger import broken_at
+from perch.domain.policy import Settings, Step
 from perch.domain.rollout import Phase, Routing
-from tests.aws.deployment import FUNCTION, answers, deployment
+from tests.aws.deployment import FUNCTION, answers, deployed, deployment
+from tests.unit.values import CANARY
 
 __all__ = ["deployment"]
 
@@ -128,6 +133,53 @@ def test_a_second_upload_waits_for_the_first_to_end(deployment):
     deployment.settle()
     assert deployment.state.stable.pointer.version == "v2"
     assert deployment.state.rollout.candidate.pointer.version == "v3"
+
+
+def test_a_newer_version_takes_no_place_before_the_one_that_bakes_has_proved_itself():
+    """v2 was let into its bake by hand and has shown nothing yet; v3 waits until only v2's time is lacking."""
+    canary = Step(weight=0.5, hold_s=60, requests=10)
+    bake = Step(weight=1.0, hold_s=6 * 3600, requests=500, watch=True)
+    policy = replace(CANARY, rollout=replace(CANARY.rollout, steps=(canary, bake), when_busy="supersede"))
+    with deployed(Settings(name="perch", endpoints=(policy,))) as d:
+        d.live("v1")
+        d.registered("v2")
+        d.tick()
+        promote(d.world, "digits", full=False, reason="let it bake", actor="grace", now=d.now)
+        d.tick()
+        d.registered("v3")
+        d.tick()
+        d.tick()
+        assert d.state.rollout.candidate.pointer.version == "v2"
+        assert [c.pointer.version for c in d.state.queue] == ["v3"]
+
+        for _ in range(6):
+            d.both(400)
+            d.tick()
+        ended = next(e for e in d.world.registry.ledger("digits") if "has proved itself" in e.reason)
+        assert "of the hold are left" in ended.reason
+        assert ended.inputs["verdict"] == "continue"
+        assert d.state.stable.pointer.version == "v2"
+        assert d.state.rollout.candidate.pointer.version == "v3"
+
+
+def test_what_is_superseded_says_how_it_stood():
+    """It is taken back for a newer one, and the ledger keeps the judge's numbers."""
+    policy = replace(CANARY, rollout=replace(CANARY.rollout, when_busy="supersede"))
+    with deployed(Settings(name="perch", endpoints=(policy,))) as d:
+        d.live("v1")
+        d.registered("v2")
+        d.tick()
+        for _ in range(3):
+            d.both(2000)
+            d.tick()
+        d.registered("v3")
+        d.tick()
+        d.tick()
+        [back] = [e for e in d.world.registry.ledger("digits") if e.kind == "RollbackDecided"]
+
+        assert back.reason.startswith("superseded by digits v3: ")
+        assert "of 200 candidate requests failed" in back.reason
+        assert back.inputs["tally"]["candidate"]["requests"] == 200
 
 
 def test_new_code_becomes_a_candidate_too(deployment):

@@ -278,7 +278,7 @@ def test_a_newer_candidate_takes_the_place_of_one_under_way(whole):
 
     assert ended == [("RolloutRolledBack", first), ("RolloutPromoted", second), ("RolloutPromoted", third)]
     back = next(e for e in whole.ledger("kept", after=seq) if e.kind == "RollbackDecided")
-    assert back.reason == f"superseded by kept {second}"
+    assert back.reason.startswith(f"superseded by kept {second}: ")
 
 
 ENDS = ("RolloutPromoted", "RolloutRolledBack", "RolloutRefused")

@@ -106,7 +106,7 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The declared endpoints, as `GET /models` of the deployed function tells them: of policies, what commands go by."""
+        """The declared endpoints, as the deployed function tells them (`GET /models`): of policies, what commands need."""
         event = {"requestContext": {"http": {"method": "GET", "path": "/models"}}}
         function = f"{self.name}-describe-api"
         try:
