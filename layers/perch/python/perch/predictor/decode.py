@@ -27,10 +27,11 @@ MAX_ROWS = 1_000
 _EXAMPLE = 'send {"features": [[…], …]}'
 
 _Number = int | float | bool
+_Rows = list[list[_Number] | _Number]
 
 
 class _Body(msgspec.Struct):
-    features: list[list[_Number] | _Number]
+    features: _Rows
 
 
 _decoder = msgspec.json.Decoder(_Body)
@@ -45,13 +46,19 @@ def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDA
         given = _decoder.decode(body).features
     except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
         raise RequestRefused(400, _explain(_features(body), features)) from error
-    return rows_of(given, features, dtype)
+    return _array(given, features, dtype)
 
 
 def rows_of(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return rows of numbers, or one row, as an array. Raises `RequestRefused` (400)."""
-    if not isinstance(given, list):
-        raise RequestRefused(400, _explain(given, features))
+    """Return rows that came as any JSON as an array of `dtype`, n by `features`. Raises `RequestRefused` (400)."""
+    try:
+        return _array(msgspec.convert(given, _Rows), features, dtype)
+    except msgspec.ValidationError as error:
+        raise RequestRefused(400, _explain(given, features)) from error
+
+
+def _array(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Numbers, in rows or in one row, as an array."""
     if not given or (isinstance(given[0], list) and len(given) > MAX_ROWS):
         raise RequestRefused(400, _explain(given, features))
     try:

@@ -84,12 +84,12 @@ class Revision:
             PredictionFailed: the model is.
         """
         operation = route.operation
+        if served is not None and operation in INFERENCE:
+            return _ANSWERS[operation](served, event, request_id, self.endpoint)
         if (always := self._always(operation)) is not None:
             return Outcome(200, always, bare=True)
         if served is None or self.variants is None:
             return refusal(503, self.reason, bare=operation in _BARE)
-        if operation in INFERENCE:
-            return _ANSWERS[operation](served, event, request_id, self.endpoint)
         if operation == "described":
             return Outcome(200, self._description(self.variants))
         if operation == "metadata":
