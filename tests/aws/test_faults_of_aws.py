@@ -6,6 +6,7 @@ parent the story goes on. The others each tell one misfortune, and what must com
 
 import os
 import pickle
+import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -287,7 +288,7 @@ def test_traffic_that_only_the_candidate_gets_is_judged_by_its_service_level():
         d.tick()
 
         assert d.alias == Routing(version="2")
-        assert "candidate requests failed, where 5.00% may" in rollout_of(d).reason
+        assert re.search(r"60 of 200 candidate requests failed.*, where 5\.00% may", rollout_of(d).reason)
 
 
 def test_what_is_usual_may_become_known_only_while_the_candidate_has_traffic(deployment):
@@ -320,7 +321,8 @@ def test_a_clock_that_jumps_a_day_promotes_nothing():
         assert "needs 10 requests" in d.tick().waiting
         d.both(1000, failures=50)
         d.tick(2)
-        d.tick()
+        for _ in range(8):  # a look reads three hours
+            d.tick()
 
         assert d.alias == Routing(version="2")
 
@@ -389,10 +391,8 @@ def test_an_alias_that_is_changed_by_hand_is_put_back_and_the_minute_left_out(sh
     assert d.alias == Routing(version="2", other="3", weight=0.05)
     tally, shifts = tally_of(d), d.state.rollout.shifts
     assert tally.moved_at == shifts[-1].at == put_back
-    assert (tally.candidate.requests, tally.stable.requests) == (5 * 5 + 50, 5 * 95 + 950) or (
-        tally.candidate.requests,
-        tally.stable.requests,
-    ) == (5 * 5, 5 * 95)
+    # Of the five minutes with 100 requests, the one in which it got its first traffic is left out as well.
+    assert (tally.candidate.requests, tally.stable.requests) == (4 * 5, 4 * 95)
 
 
 def test_a_stack_that_is_deployed_during_a_rollout_waits_for_its_turn(shifting):
