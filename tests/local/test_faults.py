@@ -191,7 +191,11 @@ def test_each_road_to_a_roll_back_is_enough_alone(whole, road):
     strike(whole, lose=Next(ALWAYS, when=lambda delivery: any(one(delivery) for one in shut)))
     try:
         whole.live_traffic(
-            "alpha", lambda: "RollbackDecided" in whole.kinds("alpha", after=seq), rows=ROWS, limit_s=600
+            "alpha",
+            lambda: "RollbackDecided" in whole.kinds("alpha", after=seq),
+            rows=[TOO_MUCH],
+            each=20,  # enough in a minute to be no chance, so that an alarm speaks
+            limit_s=600,
         )
     finally:
         whole.client("cloudwatch").enable_alarm_actions(AlarmNames=["perch/alpha/failures"])
