@@ -11,10 +11,12 @@ from botocore.exceptions import ClientError
 
 from perch.app.change_experiment import end_experiment, ramp_experiment, standing, start_experiment
 from perch.app.check_health import check_health
+from perch.app.command import pause, resume
 from perch.app.record_rewards import Reward, record_rewards
 from perch.app.roll_back import roll_back_by_hand
 from perch.aws.experiments import SHARDS
 from perch.domain import brake
+from perch.domain import experiment_moves as moves
 from perch.domain.codec import dump
 from perch.domain.errors import Conflict, Invalid, NotFound, NotReady, Refused
 from perch.domain.experiment import Split
@@ -439,6 +441,56 @@ def test_when_the_last_challenger_is_braked_the_experiment_is_over(d):
     braked = d.kinds.index("VariantBraked")
     assert d.kinds[braked + 1] == "ExperimentEnded"
     assert d.world.registry.ledger("digits")[braked + 1].reason.endswith("every challenger was braked")
+
+
+def test_a_paused_endpoint_keeps_its_brake(d):
+    """Shares that somebody asked for wait; the users of a variant that fails them do not."""
+    start(d, {"a": 0.2, "b": 0.2})
+    pause(d.world, "digits", reason="audit", actor="grace", now=d.now)
+    ramp_experiment(d.world, "digits", {"b": 0.5}, reason="more", actor="ada", now=d.now)
+    for _ in range(10):
+        count(d, "champion", requests=60)
+        count(d, "a", requests=20, failures=10)
+        count(d, "b", requests=20)
+        d.tick()
+    d.settle()
+
+    assert (served(d).share("a"), served(d).share("b")) == (0.0, 0.2)
+    assert d.state.paused
+    resume(d.world, "digits", reason="", actor="grace", now=d.now)
+    d.settle()
+    assert (served(d).share("a"), served(d).share("b")) == (0.0, 0.5)
+
+
+def test_a_ramp_that_waits_while_paused_does_not_bring_a_braked_variant_back(d):
+    """It was queued before the brake; when the pause ends, other shares than it carries are asked for."""
+    start(d, {"a": 0.1, "b": 0.2})
+    ramp_experiment(d.world, "digits", {"a": 0.4}, reason="more", actor="ada", now=d.now)
+    d.world.registry.commit(moves.proposed(d.state, now=d.now))
+    pause(d.world, "digits", reason="audit", actor="grace", now=d.now)
+    for _ in range(10):
+        count(d, "champion", requests=70)
+        count(d, "a", requests=10, failures=8)
+        count(d, "b", requests=20)
+        d.tick()
+    d.settle()
+    assert (served(d).share("a"), served(d).share("b")) == (0.0, 0.2)
+    resume(d.world, "digits", reason="", actor="grace", now=d.now)
+    d.settle()
+
+    assert (served(d).share("a"), served(d).share("b")) == (0.0, 0.2)
+    assert d.state.queue == ()
+
+
+def test_a_paused_bandit_moves_nobody(d):
+    """Earning more is no reason to move users of an endpoint that somebody holds still."""
+    start(d, {"challenger": 0.2}, bandit=True, floor=0.1)
+    reward(d, *users_of(d, "challenger", 60), *users_of(d, "champion", 20))
+    pause(d.world, "digits", reason="audit", actor="grace", now=d.now)
+    for _ in range(20):
+        d.tick(6)
+
+    assert d.kinds.count("SharesChanged") == 0
 
 
 def test_failures_of_all_alike_brake_nobody(d):

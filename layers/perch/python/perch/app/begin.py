@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perch.app.experiment import conduct
+from perch.app.experiment import conduct, keep_braking
 from perch.app.turn import Turn, View
 from perch.domain import moves
 from perch.domain.experiment_moves import served_split
@@ -42,14 +42,16 @@ def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
 def begin(turn: Turn, seen: View) -> Change | str | None:
     """Start the rollout of whoever is next; code that was deployed becomes a candidate of its own.
 
-    While the endpoint is paused only a return to an earlier revision begins.
+    While the endpoint is paused only a return to an earlier revision begins, and what carries out the brake of an
+    experiment, which goes on looking.
     """
     state = seen.endpoint
-    if state.paused and not (state.turns and state.turns[0].cause == "rollback"):
-        return f"paused: {state.paused}" if state.turns else None
     if state.turns:
         serving = Revision(lambda_version=seen.alias.routing.version)
         return moves.start(state, turn.policy, serving, now=turn.now)
+    if state.paused:
+        braked = keep_braking(turn.world, state, now=turn.now)
+        return braked or (f"paused: {state.paused}" if state.queue else None)
     if _code_changed(seen) and state.stable and state.stable.pointer:
         candidate = Candidate(
             pointer=state.stable.pointer,

@@ -6,6 +6,9 @@
     nobody is left to compare  ─► it ends
     over, but still served     ─► a revision without it is proposed
 
+While the endpoint is paused only the brake goes on, and what carries it out: the shares that are served, without those
+of the variants that fail. Whatever else the shares shall be waits.
+
 Each is a change of state like any other, made by the driver's next commit; the revision that follows goes through the
 driver too. Starting, ramping and ending by hand is in `change_experiment`.
 """
@@ -46,6 +49,23 @@ def conduct(world: World, state: Endpoint, *, now: datetime) -> Change | str | N
     if braked := _brake(world, state, experiment, now):
         return braked
     return _bandit(world, state, experiment, now) or f"experiment {experiment.id} runs: {moves.said(experiment)}"
+
+
+def keep_braking(world: World, state: Endpoint, *, now: datetime) -> Change | str | None:
+    """Do what an experiment needs of a paused endpoint; text says what stands in the way, None that nothing is needed.
+
+    Raises:
+        Conflict, NotReady: as `conduct`.
+    """
+    experiment = state.experiment
+    if experiment is None or moves.served_split(state) is None:
+        return None
+    spared = moves.spared(state)
+    if spared is None:
+        return _brake(world, state, experiment, now)
+    if experiment.proposed != spared.to_json():
+        return moves.brake_proposed(state, spared, now=now)
+    return f"a braked variant still has users; {_why_not_served(world, state)}"
 
 
 def _withdraw(world: World, state: Endpoint, now: datetime) -> Change | None:

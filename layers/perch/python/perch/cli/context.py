@@ -106,7 +106,7 @@ class Context:
 
     @cached_property
     def settings(self) -> Settings:
-        """The declared endpoints, as the deployed function tells them (`GET /models`): of policies, what commands need."""
+        """The declared endpoints, as `GET /models` tells them: of their policies, what commands go by."""
         event = {"requestContext": {"http": {"method": "GET", "path": "/models"}}}
         function = f"{self.name}-describe-api"
         try:

@@ -31,6 +31,15 @@ def served_split(endpoint: Endpoint) -> Split | None:
     return split if split.id == endpoint.experiment.id else None
 
 
+def spared(endpoint: Endpoint) -> Split | None:
+    """Return the split that is served, without the users of braked variants; None if those have none."""
+    split = served_split(endpoint)
+    if split is None:
+        return None
+    taken = {v.name: 0 for v in _running(endpoint).challengers if v.braked and split.share(v.name)}
+    return replace(split, segments=ramp(split.segments, split.champion, taken)) if taken else None
+
+
 def started(
     endpoint: Endpoint,
     variants: Sequence[Variant],
@@ -89,10 +98,20 @@ def started(
 
 def proposed(endpoint: Endpoint, *, now: datetime) -> Change:
     """Queue a revision that carries the experiment as it shall be."""
+    experiment = _running(endpoint)
+    return _proposed(endpoint, experiment.split, said(experiment), now=now)
+
+
+def brake_proposed(endpoint: Endpoint, split: Split, *, now: datetime) -> Change:
+    """Queue a revision that only takes the users of braked variants (`spared`), while all else is paused."""
+    return _proposed(endpoint, split, "takes the users of a braked variant", now=now, brake=True)
+
+
+def _proposed(endpoint: Endpoint, split: Split, why: str, *, now: datetime, brake: bool = False) -> Change:
     experiment, stable = _running(endpoint), endpoint.stable
     if stable is None or stable.pointer is None:
         raise Refused(f"{endpoint.name} serves nothing that an experiment could be about")
-    text = experiment.split.to_json()
+    text = split.to_json()
     candidate = Candidate(
         pointer=stable.pointer,
         number=stable.number,
@@ -100,9 +119,10 @@ def proposed(endpoint: Endpoint, *, now: datetime) -> Change:
         actor=experiment.actor,
         experiment=text,
         direct=served_split(endpoint) is not None,  # the same models by other shares
+        brake=brake,
     )
     asked = replace(endpoint, experiment=replace(experiment, proposed=text))
-    return replace(enqueue(asked, candidate, now=now, why=said(experiment)), before=endpoint)
+    return replace(enqueue(asked, candidate, now=now, why=why), before=endpoint)
 
 
 def withdrawn(endpoint: Endpoint, *, now: datetime) -> Change:
@@ -133,7 +153,7 @@ def ramped(
 
 
 def braked(endpoint: Endpoint, name: str, reason: str, *, now: datetime, inputs: Any = None) -> Change:
-    """Take all users from a challenger that fails them, for good."""
+    """Take all users from a challenger that fails them, for good, and from the queue what would give it some."""
     experiment = _running(endpoint)
     _variant(experiment, name)
     moved = replace(
@@ -141,8 +161,10 @@ def braked(endpoint: Endpoint, name: str, reason: str, *, now: datetime, inputs:
         variants=tuple(replace(v, braked=reason) if v.name == name else v for v in experiment.variants),
         segments=ramp(experiment.segments, experiment.champion.name, {name: 0}),
         moved_at=now,
+        proposed="",
     )
-    after = replace(endpoint, experiment=moved)
+    queue = tuple(c for c in endpoint.queue if c.cause != "experiment")
+    after = replace(endpoint, experiment=moved, queue=queue)
     return change(endpoint, after, "VariantBraked", f"{moved.id}: {reason}", "judge", now, inputs=inputs)
 
 

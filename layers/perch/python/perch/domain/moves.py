@@ -113,12 +113,13 @@ def start(endpoint: Endpoint, policy: EndpointPolicy, serving: Revision, *, now:
     Raises:
         Refused: a rollout is under way already, nothing waits, or the endpoint is paused.
     """
-    if endpoint.rollout or not endpoint.turns:
-        raise Refused("a rollout is under way already" if endpoint.rollout else "nothing waits to be rolled out")
+    if endpoint.rollout:
+        raise Refused("a rollout is under way already")
+    if not endpoint.turns:
+        held = endpoint.paused and endpoint.queue
+        raise Refused(f"endpoint {endpoint.name} is paused: {endpoint.paused}" if held else "nothing waits to roll out")
     candidate = endpoint.turns[0]
     at = endpoint.queue.index(candidate)
-    if endpoint.paused and candidate.cause != "rollback":
-        raise Refused(f"endpoint {endpoint.name} is paused: {endpoint.paused}")
     direct = endpoint.stable is None or candidate.cause == "rollback" or candidate.direct
     direct = direct or not policy.rollout.steps
     rollout = Rollout(

@@ -81,7 +81,8 @@ class Candidate:
     """What shall be rolled out and why: `cause` is `upload`, `code`, `manual`, `rollback` or `experiment`.
 
     `lambda_version` is set when the revision exists already (going back to one); it is published otherwise, with the
-    text of an `experiment` beside the pointer if there is one. `direct` skips the steps.
+    text of an `experiment` beside the pointer if there is one. `direct` skips the steps. `brake` says that it only
+    takes users from variants that fail them.
     """
 
     pointer: Pointer
@@ -92,6 +93,12 @@ class Candidate:
     fingerprint: str = ""
     experiment: str | None = None
     direct: bool = False
+    brake: bool = False
+
+    @property
+    def urgent(self) -> bool:
+        """Whether it begins even while the endpoint is paused: it leads away from what goes wrong."""
+        return self.brake or self.cause == "rollback"
 
     @property
     def label(self) -> str:
@@ -176,8 +183,8 @@ class Endpoint:
     highest version number of `model` that was looked at; `failed` holds fingerprints of code that did not pass, newest
     last, which are not tried again unless somebody asks, and `passed_over` the one that was last said to be such.
     `stable` is stable since `stable_at`, and `retired` holds what was before, newest last. While `paused` holds a
-    reason, no rollout begins and none takes a step; what goes wrong is still taken back. `experiment` is as it shall
-    be; what is served of it is in `stable`.
+    reason, no rollout begins and none takes a step; what goes wrong is still taken back or braked. `experiment` is
+    as it shall be; what is served of it is in `stable`.
     """
 
     name: str
@@ -197,7 +204,9 @@ class Endpoint:
 
     @property
     def turns(self) -> tuple[Candidate, ...]:
-        """Those in the queue whose turn may come: other versions wait until an experiment is over."""
+        """Those in the queue whose turn may come: the urgent ones while paused, no other version in an experiment."""
+        if self.paused:
+            return tuple(c for c in self.queue if c.urgent)
         return tuple(c for c in self.queue if self.experiment is None or c.cause not in HELD)
 
     @property
