@@ -1,8 +1,9 @@
 """The template's alarms: what watches each endpoint as a whole, and what watches the watchers.
 
 An endpoint's alarms are named `<name>/<endpoint>/<guard>`; each calls the roll-back itself and tells the topic. (The
-alarms on one candidate revision are made by the driver, for the length of a rollout.) The alarms on the control side
-are named `<name>-…`, without a slash, so that they wake nobody but people.
+alarms on one candidate revision are made by the driver, for the length of a rollout.) An endpoint that keeps its level
+must not set its alarm off by chance, for in a bake that takes a good candidate back; the small and the slow are for the
+judge. The alarms on the control side are named `<name>-…`, without a slash, so that they wake nobody but people.
 
 Missing data is not breaching where data is sparse, with one exception: ticks that are missing are the very thing to
 notice. That alarm is in ALARM for the first minutes after a deployment, until the first ticks are counted.
@@ -24,6 +25,7 @@ from cdk.settings import Endpoint
 
 NOT_BREACHING, BREACHING = "notBreaching", "breaching"
 ROLES = ("stable", "candidate")
+SURELY = 5  # standard deviations of a count, beyond which chance hardly gets in a week of minutes
 
 _Query = cloudwatch.CfnAlarm.MetricDataQueryProperty
 _Stat = cloudwatch.CfnAlarm.MetricStatProperty
@@ -55,23 +57,33 @@ class EndpointAlarms(Construct):
         actions = [props.roll_back_arn, props.topic_arn]
         function = f"{props.name}-{endpoint.name}"
         live = {"FunctionName": function, "Resource": f"{function}:{ALIAS}"}
-        # A crash, a time-out or an out-of-memory kill is an error of Lambda's; a 5xx answer is a failure that the
-        # predictor counts itself. No request is both.
-        failed = "FILL(crashes, 0) + FILL(failures, 0)"
+        allowed = f"{guards.error_rate:.6f} * invocations"
+        beyond = f"(failed - {guards.min_errors} - {allowed})"
         cloudwatch.CfnAlarm(
             self,
             "Failures",
             alarm_name=alarm_name(props.name, endpoint.name, "failures"),
-            alarm_description=f"More than {guards.error_rate:.1%} of the requests to {endpoint.name} failed.",
+            alarm_description=f"{endpoint.name} failed far more requests in two of three minutes than the "
+            f"{guards.error_rate:.1%} that may fail: by {SURELY} standard deviations and {guards.min_errors} more.",
             metrics=[
                 _sum("invocations", "AWS/Lambda", "Invocations", live),
                 _sum("crashes", "AWS/Lambda", "Errors", live),
                 _sum("failures", "Perch", "Failures", {"Endpoint": endpoint.name}),
+                # A crash, a time-out or an out-of-memory kill is an error of Lambda's; a 5xx answer is a failure that
+                # the predictor counts itself. No request is both. What FILL makes of a series without any point is not
+                # documented; so each minute with requests has a zero of its own.
+                _Query(
+                    id="failed",
+                    return_data=False,
+                    expression="SUM([FILL(crashes, 0), FILL(failures, 0), 0 * invocations])",
+                ),
+                # failed > allowed + SURELY * sqrt(allowed) + min_errors; CloudWatch documents no square root.
                 _Query(
                     id="percent",
                     label="failed requests, %",
                     return_data=True,
-                    expression=f"IF({failed} >= {guards.min_errors}, 100 * ({failed}) / invocations, 0)",
+                    expression=f"IF(({beyond} > 0) AND ({beyond} * {beyond} > {SURELY**2} * {allowed}), "
+                    "100 * failed / invocations, 0)",
                 ),
             ],
             comparison_operator="GreaterThanThreshold",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from perch.local.metrics import math as metric_math
 from tests.infra.conftest import ROOT, Synthesized, findings, synthesize
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
@@ -367,6 +369,37 @@ def test_endpoint_alarms_watch_the_right_series_and_roll_back_themselves(synthes
             assert alarm["TreatMissingData"] == "notBreaching"
             assert len(alarm["AlarmActions"]) == 2
             assert "RollBack" in json.dumps(alarm["AlarmActions"])
+
+
+@pytest.mark.parametrize("fill", ["fills a series without points", "leaves a series without points empty"])
+@pytest.mark.parametrize(("requests", "least"), [(20, 12), (60, 17), (100, 22), (300, 40), (6000, 392)])
+def test_an_endpoint_within_its_level_sets_its_alarm_off_in_less_than_one_week_in_a_hundred(
+    synthesized: Synthesized, monkeypatch: pytest.MonkeyPatch, requests: int, least: int, fill: str
+) -> None:
+    """From how many failures a minute counts, and how improbable even one such minute is at the limit itself."""
+    real = metric_math._fill
+    if fill.startswith("leaves"):
+        monkeypatch.setattr(metric_math, "_fill", lambda env, source, filler: source and real(env, source, filler))
+    alarms = synthesized.properties("AWS::CloudWatch::Alarm")
+    (alarm,) = [a for a in alarms if a["AlarmName"] == "perch/digits/failures"]
+    sums, percent = (metric_math.parse(q["Expression"]) for q in alarm["Metrics"] if "Expression" in q)
+    window, limit = metric_math.Window(0, 60, 60), alarm["Threshold"] / 100
+
+    def breaches(failures: int) -> bool:
+        known: dict[str, Any] = {"invocations": {0: requests}, "crashes": {}, "failures": {0: failures}}
+        value = percent.evaluate(known | {"failed": sums.evaluate(known, window)}, window)
+        assert isinstance(value, dict)
+        return bool(value[0] > alarm["Threshold"])
+
+    logs = (
+        math.log(math.comb(requests, k)) + k * math.log(limit) + (requests - k) * math.log1p(-limit)
+        for k in range(least, requests + 1)
+    )
+    a_minute = math.fsum(math.exp(log) for log in logs)
+
+    assert (breaches(least - 1), breaches(least), breaches(requests)) == (False, True, True)
+    assert limit == 0.05
+    assert -math.expm1(10_080 * math.log1p(-a_minute)) < 0.01
 
 
 def test_control_alarms_wake_people_only(synthesized: Synthesized) -> None:
