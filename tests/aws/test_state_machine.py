@@ -63,7 +63,17 @@ POLICIES = {
         guards=GuardPolicy(error_rate=0.05, error_threshold=0.2, error_increase=5, latency_p95_times=2.0, check_s=180),
     ),
 }  # fmt: skip
-TRAFFIC = ("good", "good", "good", "candidate fails", "candidate is slow", "both fail", "candidate only", "none")
+TRAFFIC = (
+    "good",
+    "good",
+    "good",
+    "candidate fails",
+    "candidate is slow",
+    "both fail",
+    "candidate only",
+    "none",
+    "no logs",
+)
 PASSES = (Refused, NotReady, NotFound, Conflict)
 
 
@@ -376,14 +386,16 @@ class Rollouts(RuleBasedStateMachine):
                 requests = round(ORDINARY * share)
                 fails = kind == "both fail" or (kind == "candidate fails" and ours)
                 slow = kind == "candidate is slow" and ours
-                self._count(version, requests, failures=requests // 4 if fails else 0, ms=900.0 if slow else 10.0)
+                failures, ms = requests // 4 if fails else 0, 900.0 if slow else 10.0
+                self._count(version, requests, failures=failures, ms=ms, logged=kind != "no logs")
             if minutes > 1:
                 self.d.now += timedelta(minutes=1)
 
-    def _count(self, version: str, requests: int, *, failures: int, ms: float) -> None:
+    def _count(self, version: str, requests: int, *, failures: int, ms: float, logged: bool) -> None:
         if not requests:
             return
-        self.d.traffic(version, requests=requests, failures=failures, latency_ms=(*[ms] * 9, 1.3 * ms))
+        slow = (ms,) * 9 + (1.3 * ms,)
+        self.d.traffic(version, requests=requests, failures=failures, latency_ms=slow, logged=logged)
         ours = {"Endpoint": "digits", "Revision": version}
         for value in (0.0, 1.0, 2.0):
             self.d.metrics.put("Perch", "Prediction", ours, value, at=self.d.now, count=(requests - failures) // 3)
@@ -479,7 +491,7 @@ class Rollouts(RuleBasedStateMachine):
         moved = [shift.at for shift in rollout.shifts]
         counted = [
             m for m in minutes
-            if m.at >= moved[0] and not any(m.at < at < m.at + timedelta(minutes=1) for at in moved)
+            if m.complete and m.at > moved[0] and not any(m.at <= at < m.at + timedelta(minutes=1) for at in moved)
         ]  # fmt: skip
         for arm in ("candidate", "stable"):
             requests = sum(getattr(m, arm).requests for m in counted)
@@ -517,7 +529,7 @@ class Rollouts(RuleBasedStateMachine):
 
 TestRollouts = Rollouts.TestCase
 TestRollouts.settings = settings(
-    max_examples=LONG or 14,
+    max_examples=LONG or 10,
     stateful_step_count=60 if LONG else 25,
     deadline=None,
     derandomize=not LONG,
