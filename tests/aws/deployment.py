@@ -130,20 +130,24 @@ class Deployment:
     ) -> None:
         """Count requests of one revision in the minute that is now.
 
-        Lambda counts invocations and errors. The log line of each request that did not crash counts its latency, by
-        turns one of `latency_ms`, and whether it failed; without `logged` there are no log lines.
+        Lambda counts invocations and errors; each request that did not crash leaves a log line, unless not `logged`.
         """
         executed = {"FunctionName": FUNCTION, "Resource": f"{FUNCTION}:live", "ExecutedVersion": version}
-        ours = {"Endpoint": "digits", "Revision": version}
         self.metrics.put("AWS/Lambda", "Invocations", executed, float(requests), at=self.now)
         self.metrics.put("AWS/Lambda", "Errors", executed, float(crashes), at=self.now)
-        if not logged:
-            return
-        self.metrics.put("Perch", "Failures", ours, float(failures), at=self.now)
-        each, more = divmod(requests - crashes, len(latency_ms))
+        if logged:
+            self.log(version, requests - crashes, failures=failures, latency_ms=latency_ms, at=self.now)
+
+    def log(
+        self, version: str, requests: int, *, failures: int = 0, latency_ms: tuple[float, ...] = (10.0,), at: datetime
+    ) -> None:
+        """Let the log lines of one revision arrive; they are dated `at`, and took by turns one of `latency_ms`."""
+        ours = {"Endpoint": "digits", "Revision": version}
+        self.metrics.put("Perch", "Failures", ours, float(failures), at=at)
+        each, more = divmod(requests, len(latency_ms))
         for turn, milliseconds in enumerate(latency_ms):
             if number := each + (turn < more):
-                self.metrics.put("Perch", "Latency", ours, milliseconds, at=self.now, count=number)
+                self.metrics.put("Perch", "Latency", ours, milliseconds, at=at, count=number)
 
     def both(
         self,

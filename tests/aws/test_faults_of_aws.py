@@ -18,7 +18,7 @@ from perch.app.command import pause, promote
 from perch.app.roll_back import emergency, roll_back_by_hand, roll_back_on_alarm
 from perch.app.start import start
 from perch.domain.names import AlarmName
-from perch.domain.policy import EndpointPolicy, Settings, Step
+from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings, Step
 from perch.domain.rollout import Phase, Routing
 from tests.aws.deployment import FUNCTION, deployed, deployment
 from tests.aws.test_killed import ending
@@ -231,23 +231,84 @@ def test_an_emergency_that_cannot_write_the_alias_is_decided_all_the_same(shifti
 # -- evidence that is late, thin or one-sided -------------------------------------------------------------------------
 
 
-def test_metrics_that_come_three_minutes_late_are_all_counted():
-    """A minute is judged only when it is so old; then nothing of it is missing, and it is counted once."""
-    with shifting_under(with_steps(replace(QUICK, hold_s=3600), settle_s=180)) as d:
-        began = d.now
-        for minute in range(1, 12):
-            late = d.now
-            d.now = began + timedelta(minutes=minute)
-            d.both(100)
-            d.now = late
-            arrived = d.metrics
-            d.metrics = arrived  # what CloudWatch has by now is what was put; the driver must not look beyond it
-            d.tick()
-            tally = tally_of(d)
-            assert tally is None or tally.until <= d.now - timedelta(minutes=3)
+class LateLog:
+    """Half of 300 requests a minute go to either revision; Lambda counts them at once, their log lines come late."""
 
-        assert tally_of(d).until == began + timedelta(minutes=8)
-        assert tally_of(d).candidate.requests == 10 * 7  # the minute in which it got its traffic is left out
+    def __init__(self, d, *, late, failures, stable_failures=0):
+        self.d, self.late = d, timedelta(minutes=late)
+        self.failures, self.on_their_way = {"3": failures, "2": stable_failures}, []
+
+    def minute(self):
+        for version, failures in self.failures.items():
+            self.d.traffic(version, requests=150, logged=False)
+            self.on_their_way.append((version, failures, self.d.now))
+        for one in [one for one in self.on_their_way if self.d.now - one[2] >= self.late]:
+            version, failures, at = one
+            self.d.log(version, 150, failures=failures, at=at)
+            self.on_their_way.remove(one)
+        return self.d.tick()
+
+    def judged(self):
+        """The minutes that were looked at."""
+        return [
+            minute for look in self.d.world.registry.looks("digits", rollout_of(self.d).id) for minute in look.minutes
+        ]
+
+
+HALF = Step(weight=0.5, hold_s=600, requests=50, proof=True)
+USUAL_SETTLE = RolloutPolicy().settle_s
+
+
+@pytest.mark.parametrize("late", [3, 5, 9])
+def test_failures_whose_log_lines_come_late_are_all_counted(late):
+    """Whether they come within the settling time or after it: a minute waits for them, and is counted once."""
+    with shifting_under(with_steps(replace(HALF, hold_s=3600), settle_s=USUAL_SETTLE)) as d:
+        log = LateLog(d, late=late, failures=2, stable_failures=3)
+        began = d.now
+        for _ in range(25):
+            log.minute()
+            newest = max((minute.at for minute in log.judged()), default=began)
+            assert newest <= max(began, d.now - timedelta(minutes=late))
+        times = [minute.at for minute in log.judged()]
+        tally = tally_of(d)
+
+        assert len(times) == len(set(times)) == 25 - max(late, USUAL_SETTLE // 60)
+        assert all((m.candidate.requests, m.candidate.failures) == (150, 2) for m in log.judged())
+        assert all((m.stable.requests, m.stable.failures) == (150, 3) for m in log.judged())
+        judged = len(times) - 1  # the first is the one in which it got its traffic
+        assert (tally.candidate.failures, tally.stable.failures) == (2 * judged, 3 * judged)
+        assert tally.dropped == 0
+
+
+@pytest.mark.parametrize("late", [3, 5, 9])
+def test_a_candidate_whose_failures_are_logged_late_is_taken_back_for_them(late):
+    """Two requests in five fail; it is not promoted on minutes of which nobody knew that yet."""
+    with shifting_under(with_steps(HALF, settle_s=USUAL_SETTLE)) as d:
+        log = LateLog(d, late=late, failures=60)
+        while d.state.rollout:
+            log.minute()
+        decided = next(e for e in d.world.registry.ledger("digits") if e.kind == "RollbackDecided")
+
+        assert d.alias == Routing(version="2")
+        assert decided.actor == "judge"
+        assert "60 of 150 candidate requests failed" in decided.reason
+
+
+def test_law_5_a_candidate_whose_log_lines_never_come_is_not_promoted_and_it_is_said_why():
+    """Lambda counts requests and no crashes; whether they were answered nobody knows."""
+    with shifting_under(with_steps(HALF, settle_s=USUAL_SETTLE, deadline_s=7200)) as d:
+        log = LateLog(d, late=10_000, failures=0)
+        said = [str(log.minute().waiting) for _ in range(60)]
+        while d.state.rollout:
+            log.minute()
+
+        assert rollout_of(d).phase is Phase.ROLLED_BACK
+        assert re.search(
+            r"inconclusive: .* has 0; [0-9]+ minutes do not count, since log lines of theirs never came",
+            rollout_of(d).reason,
+        )
+        assert "log lines of theirs never came" in said[-1]
+        assert tally_of(d).candidate.requests == 0
 
 
 def test_law_5_without_any_traffic_a_rollout_ends_inconclusive_and_says_what_it_lacked():
