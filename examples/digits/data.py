@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-HEAVY = 5.5
-"""Mean ink from which a scan is heavily inked (about one in eight is)."""
+HEAVY = 5.0
+"""Mean ink from which a scan is heavily inked (about two in five are)."""
 
 VERY_HEAVY = 6.0
 """Mean ink from which it is very heavily inked (about one in forty is)."""
