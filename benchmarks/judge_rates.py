@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.judge_adaptive import adaptive, adaptive_sharing, fixed
-from benchmarks.judge_rules import ALPHA, COMPARISON, first_looks
+from benchmarks.judge_rules import ALPHA, COMPARISON, SHARED, first_looks
 from benchmarks.judge_traces import Scenario
 from benchmarks.report import RESULTS, save
 from perch.domain.blast_radius import BUDGET, CEILING
@@ -68,7 +68,7 @@ ADAPTIVE = (
 WEIGHTS: dict[str, Callable[..., dict[str, float]]] = {
     "fixed": fixed,
     "adaptive": adaptive,
-    "adaptive, 60 % of alpha": adaptive_sharing,
+    f"adaptive, {SHARED}": adaptive_sharing,
 }
 SHIFT = Shift(contrasts(10), margin=1.25)
 SHIFT_LOOKS = 60

@@ -18,11 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.judge_traces import Scenario, Trace
+from perch.domain.guards import SHARES
 from perch.domain.hypergeometric import log_means
 from perch.domain.sequential import Comparison, Table, enough
+from perch.domain.tally import LATE_PART
 
 ALPHA = 0.05
-SHARE = 0.6  # of alpha, when latency and prediction shift hold the rest
+# What is left of alpha for errors, from the first minute on, when the guards that are on by default and the later bets
+# on errors hold the rest; and what that is called.
+SHARE = (1 - LATE_PART) * SHARES["errors"] / sum(SHARES[guard] for guard in ("errors", "slo", "latency", "shift"))
+SHARED = f"{SHARE:.0%} of alpha"
 UNIFORM = tuple(float(one) for one in np.geomspace(1.25, 64, 24))
 COMPARISON = Comparison()
 
@@ -47,7 +52,7 @@ def _bets(scenario: Scenario, trace: Trace) -> dict[str, int]:
     odds = (*UNIFORM, ratio) if ratio > 1 else UNIFORM
     logs = tuple(math.log(one) for one in odds)
     state, plain = COMPARISON.start(), np.zeros(len(odds))
-    names = ["Perch", "Perch, 60 % of alpha", "plain mixture of 24", *(["oracle"] if ratio > 1 else [])]
+    names = ["Perch", f"Perch, {SHARED}", "plain mixture of 24", *(["oracle"] if ratio > 1 else [])]
     found = dict.fromkeys(names, 0)
     for look, row in enumerate(trace.tolist(), start=1):
         x, n1, y, n0 = row
@@ -57,7 +62,7 @@ def _bets(scenario: Scenario, trace: Trace) -> dict[str, int]:
         log_e = COMPARISON.log_e_above(state, 1.0)
         fired = {
             "Perch": enough(log_e, ALPHA),
-            "Perch, 60 % of alpha": enough(log_e, ALPHA * SHARE),
+            f"Perch, {SHARED}": enough(log_e, ALPHA * SHARE),
             "plain mixture of 24": enough(float(np.logaddexp.reduce(plain[:24])) - math.log(24), ALPHA),
             "oracle": enough(float(plain[-1]), ALPHA),
         }
