@@ -38,6 +38,7 @@ layers: .venv/.installed ## Build the Lambda layers (cached).
 	$(BIN)/python -m cdk.layers
 
 bench: .venv/.installed ## Run every benchmark and save its result.
+	$(BIN)/pip install -q -r benchmarks/requirements.txt
 	for name in handler_overhead gateway_throughput loop judge_rates judgement_cost; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what was built and installed.

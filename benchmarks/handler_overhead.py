@@ -55,9 +55,7 @@ def main() -> None:
         print(size)
         for name, row in results.items():
             median, p99, added, ratio = row.values()
-            print(
-                f"  {name:36} median {median:8.2f} µs  p99 {p99:8.2f}  added {added:8.2f}  plain orjson = 1: {ratio:.2f}"
-            )
+            print(f"  {name:35} median {median:8.2f} µs  p99 {p99:8.2f}  added {added:8.2f}  ratio {ratio:.2f}")
     workload = (
         f"digits v2 (MLP 64-100-10), 1 row of 64 features, {ROUNDS} rounds of {CALLS} calls of each; "
         f"a 784-10 linear model, 64 rows of 784, {ROUNDS} rounds of {CALLS // 10}"

@@ -1,6 +1,6 @@
 """Decode a request: HTTP API payload format 2.0 in, rows of numbers out, or a sentence that says what is wrong.
 
-The straight way is short: one typed JSON parse, one array, three comparisons. Only when one of them fails is the body
+The straight way is short: one typed JSON parse, one array, two comparisons. Only when one of them fails is the body
 parsed as whatever it is, and does `_explain` walk the rows to name the first fault. Rows and features are counted from
 1 in what it says. true and false are 1 and 0.
 
@@ -11,7 +11,9 @@ take gigabytes. A request takes memory in proportion to its body, whatever is in
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -61,6 +63,8 @@ def _array(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Numbers, in rows or in one row, as an array."""
     if not given or (isinstance(given[0], list) and len(given) > MAX_ROWS):
         raise RequestRefused(400, _explain(given, features))
+    if dtype.kind == "f" and (packed := _packed(given, features, dtype)) is not None:
+        return packed
     try:
         rows = np.array(given)
     except ValueError:  # rows of different lengths
@@ -72,6 +76,19 @@ def _array(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
         raise RequestRefused(400, _explain(given, features))
     return _converted(rows, dtype)
+
+
+def _packed(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """Rows as they usually come, in half the time that NumPy takes; None for whatever needs a closer look."""
+    rows = given if isinstance(given[0], list) else (given,)
+    try:
+        if set(map(len, rows)) != {features}:
+            return None
+        packed = struct.pack(f"{len(rows) * features}{dtype.char}", *chain.from_iterable(rows))
+    except (TypeError, struct.error, OverflowError):
+        return None
+    array = np.frombuffer(packed, dtype=dtype).reshape(len(rows), features)
+    return array if np.isfinite(array).all() else None
 
 
 def _features(body: str | bytes) -> Any:
