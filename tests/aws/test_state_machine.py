@@ -538,3 +538,23 @@ TestRollouts.settings = settings(
     suppress_health_check=list(HealthCheck),
     phases=(Explore.generate,),  # what happened is told step by step; to shrink it takes longer than to read it
 )
+
+
+# -- what it found ----------------------------------------------------------------------------------------------------
+
+
+def test_an_incident_that_is_over_does_not_ask_a_good_candidate_to_be_better():
+    """Stable failed when the rollout began, and then no more: without failures nobody can be shown to have fewer."""
+    with deployed(Settings(name="perch", endpoints=(_policy(replace(PROVED, weight=0.2)),))) as d:
+        d.live("v1")
+        for _ in range(5):
+            d.both(600, stable_failures=100)
+            d.now += timedelta(minutes=1)
+        d.registered("v2")
+        d.tick()
+        assert d.state.rollout.measures.failing > d.policy.guards.error_rate
+        for _ in range(15):
+            d.both(600)
+            d.tick()
+
+        assert d.state.stable.pointer.version == "v2"

@@ -256,14 +256,19 @@ def _proved(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> bool:
     being better than stable takes its place. Requests that were replayed to both count for the level like live ones.
     """
     guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
-    within = enough(Share(level(rollout)).log_e_within(ours.failures, ours.requests), guards.alpha)
+
+    def within(limit: float) -> bool:
+        return enough(Share(limit).log_e_within(ours.failures, ours.requests), guards.alpha)
+
     if rollout.current_step.kind == "bake":
-        return within
-    if beyond(guards, tally.stable) or level(rollout) > guards.error_rate:
+        return within(level(rollout))
+    # What stable failed before the rollout may be over; then nobody can be shown to fail less than it.
+    still = level(rollout) > guards.error_rate and not within(guards.error_rate)
+    if still or beyond(guards, tally.stable):
         return _better(rollout, tally)
     test = error_test(guards)
     no_worse = enough(test.log_e_below(state_of(tally, ERRORS, test), guards.margin), guards.alpha)
-    return within and (no_worse or _nothing_to_compare(tally, ours))
+    return within(guards.error_rate) and (no_worse or _nothing_to_compare(tally, ours))
 
 
 def _nothing_to_compare(tally: Tally, ours: Arm) -> bool:
