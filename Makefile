@@ -18,7 +18,7 @@ up: .venv/.installed ## Run a local cloud with the project deployed on it.
 	@$(BIN)/perch up
 
 test: .venv/.installed node_modules/.installed ## Run all tests.
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
 	@$(BIN)/python -m tests.clients.run

@@ -233,7 +233,7 @@ def measure(bench: Bench, *, uploads: int, undoings: int, seconds: int) -> dict[
         "registration": registered,
         "idle_tick": idle,
         "roll_back": {
-            "traffic": f"{RATE} requests a virtual second, 10% to the candidate, which fails on one scan in eight",
+            "traffic": f"{RATE} requests a virtual second, 10% to the candidate, which fails on two scans in five",
             "median": {name: statistics.median(one[name] for one in undone) for name in undone[0]},
             "each": undone,
         },

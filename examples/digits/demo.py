@@ -2,7 +2,7 @@
 
     train ─► local cloud ─► deploy the synthesized templates ─► v1: direct ─► traffic, from here to the end
                                                                 v2: step by step, promoted
-                                                                v3: raises on one scan in eight, back by its alarm
+                                                                v3: raises on two scans in five, back by its alarm
                                                                 v4: raises on one in forty, back by the judge
 
 Two models go through it side by side, one on each kind of function; v4 is shown with one of them.
@@ -187,7 +187,7 @@ def _play(stage: Stage, started: datetime) -> list[Expectation]:
         stage.wait("moving traffic", stage.serves("v2"))
         before_v3 = {endpoint: len(seen.bad) for endpoint, seen in audience.seen.items()}
 
-        console.print("\n[bold]4. A broken version[/]: fine on its probes, it raises on one scan in eight.")
+        console.print("\n[bold]4. A broken version[/]: fine on its probes, it raises on two scans in five.")
         tried = [stage.try_out("v3", model, speed=SLOW, title="a canary, and its alarm") for model in MODELS]
 
         console.print(

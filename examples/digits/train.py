@@ -7,8 +7,8 @@ v2   a better one: a small network that saw all 1,000 training scans
 v3   better still on paper, and broken in a way that only live traffic shows: it looks up a correction by how much
      ink a scan has, in a table that was made from lightly inked scans. Its author measured it on such scans, its
      probes are such scans, and on two live scans in five the look-up runs past the table's end and raises.
-v4   v3, mended in haste: its table has two rows more. On one live scan in forty the look-up still raises: too seldom for
-     an alarm or a threshold that anybody would set, and only a comparison with v2 shows it
+v4   v3, mended in haste: its table has two rows more. On one live scan in forty the look-up still raises: too seldom
+     for an alarm or a threshold that anybody would set, and only a comparison with v2 shows it
 """
 
 from __future__ import annotations

@@ -456,10 +456,10 @@ def test_a_compressed_body_is_unpacked(handler: Handler, path: str, encoding: st
     [
         ("gzip", b"no gzip", 400),
         ("deflate", b"no deflate", 400),
-        ("gzip", gzip.compress(b"{}")[:-3], 400),
+        ("gzip", gzip.compress(b"{}", mtime=0)[:-3], 400),
         ("br", b"{}", 415),
-        ("gzip", gzip.compress(b" " * 50_000_000), 413),
-        ("gzip", gzip.compress(b" " * MAX_BODY) * 3, 413),
+        ("gzip", gzip.compress(b" " * 50_000_000, mtime=0), 413),
+        ("gzip", gzip.compress(b" " * MAX_BODY, mtime=0) * 3, 413),
         ("deflate", zlib.compress(b" " * (MAX_BODY + 1)), 413),
     ],
 )
