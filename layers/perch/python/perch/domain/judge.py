@@ -78,6 +78,7 @@ class AlarmSeen:
 
 # How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
 ALARM_MEMORY, PROBE_MEMORY = timedelta(minutes=5), timedelta(minutes=1)
+_CATCHING_UP = timedelta(minutes=30)  # and what metrics need to settle: older minutes are read before a step ends
 _TOO_FEW = 3.0  # failures: of fewer that were to be expected, none may well be luck
 _SURELY = 4  # standard deviations: a budget is looked at at every tick, and chance spends none of it
 LEAST = 0.001  # a smaller share of the traffic would show nothing
@@ -204,6 +205,9 @@ def _lacking(
     if seen + pairs < needed or not seen:
         said = f"needs {needed:,} requests on the candidate, has {seen:,}" + f" and {pairs:,} replayed" * bool(pairs)
         yield _Lack(f"{said}{_say_dropped(tally)}", raises=True)
+    behind = now - tally.until
+    if behind > timedelta(seconds=rollout.policy.settle_s + rollout.guards.check_s) + _CATCHING_UP:
+        yield _Lack(f"what happened in the last {span(behind)} is not read yet")
     if unproved:
         said = f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}"
         yield _Lack(f"{said}{_say_dropped(tally)}", raises=True)
@@ -324,7 +328,7 @@ def _other_weight(rollout: Rollout, tally: Tally) -> float | None:
         floor=min(rollout.weight, step.weight),
         ceiling=max(policy.ceiling, rollout.weight),
     )
-    return wanted if wanted != rollout.weight else None
+    return wanted if abs(wanted - rollout.weight) > 1e-4 else None
 
 
 def safe_weight(
@@ -341,7 +345,7 @@ def safe_weight(
     traffic = _traffic(seen.recent) or (rollout.measures or Measures()).requests_a_minute
     if not traffic:
         return min(LEAST, ceiling)  # nobody knows what more would cost
-    return next_weight(
+    allowed = next_weight(
         weight=weight,
         floor=floor,
         ceiling=ceiling,
@@ -353,6 +357,7 @@ def safe_weight(
         blind_minutes=policy.settle_s / 60 + 1,
         budget=policy.budget,
     )
+    return max(round(allowed, 4), LEAST)  # Lambda need not keep more digits than that
 
 
 def _traffic(recent: tuple[Minute, ...]) -> float:
