@@ -219,6 +219,7 @@ def test_an_emergency_moves_the_traffic_at_once_and_pauses(moving):
     moving.settle()
     assert newest(moving).phase is Phase.ROLLED_BACK
 
+    perch("rollouts", "resume", "digits")
     perch("rollouts", "start", "digits", "v2", "--direct")
     moving.settle()
     assert moving.alias == Routing(version=moving.state.stable.lambda_version) != Routing(version="2")

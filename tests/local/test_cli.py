@@ -231,7 +231,7 @@ def test_a_rollout_is_shown_taken_back_and_told_as_a_story(session: Session) -> 
     after = endpoint()
     story = ask("rollouts", "show", moving["id"])
 
-    assert told["rollouts"][0]["rollout"] == moving["id"]
+    assert [(r["endpoint"], r["kind"]) for r in told["rollouts"]] == [("digits", "RolloutQueued")]
     assert (moving["candidate"], moving["phase"], moving["step"], moving["weight"]) == ("v2", "shifting", 1, 0.05)
     assert "shifting (v2, 5%)" in page
     assert f"{moving['id']} has been shifting (step 1 of 3, 5%)" in page

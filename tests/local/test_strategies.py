@@ -1,7 +1,7 @@
 """Every strategy, end to end: declared in perch.toml, deployed from the templates, moved by the real driver and judge.
 
-One cloud holds an endpoint for each; requests are real, time is stepped. Canary and direct are in `test_loop.py`, shadow
-and experiments in files of their own.
+One cloud holds an endpoint for each; requests are real, time is stepped. Canary and direct are in `test_loop.py`,
+shadow and experiments in files of their own.
 """
 
 from __future__ import annotations

@@ -60,7 +60,11 @@ _ACCOUNT = "123456789012"
 _ROLL_BACK = f"arn:aws:lambda:{REGION}:{_ACCOUNT}:function:{NAME}-roll-back"
 _LOADER = Loader()  # reading the service models takes longer than a rollout
 # No checks of parameters, which the adapters' own tests make; and whatever the environment says, no other place.
-_QUICK = Config(parameter_validation=False, user_agent="perch", ignore_configured_endpoint_urls=True)
+_QUICK = Config(
+    parameter_validation=False,
+    user_agent="perch",
+    ignore_configured_endpoint_urls=True,  # type: ignore[call-arg]  # botocore knows it, its stubs do not
+)
 
 
 @dataclass
