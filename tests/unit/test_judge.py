@@ -498,6 +498,17 @@ def test_a_fix_that_is_not_perfect_is_not_taken_back_to_what_it_mends():
     assert look(keeping, tallied(keeping, *minute)).verdict is Verdict.ROLL_BACK
 
 
+def test_the_reason_says_what_was_shown_and_nothing_else():
+    """Stable failed before the rollout and recovered: the candidate is no worse, and is not said to be better."""
+    rollout = rollout_of(Step(weight=0.5, hold_s=60, proof=True), measures=Measures(failing=0.5))
+    judgement = look(rollout, tallied(rollout, *[(counts(500, 5), counts(500, 5))] * 20), held=30)
+
+    assert judgement.verdict is Verdict.PROMOTE
+    assert "and shown: within 0.05 E = " in judgement.reason
+    assert "odds ratio below 2 E = " in judgement.reason
+    assert "better than stable" not in judgement.reason
+
+
 def test_a_budget_is_not_spent_by_chance():
     """Equal arms, a day long: the candidate's lead over stable wanders, and takes nobody back."""
     rollout = rollout_of(Step(weight=0.5, hold_s=86_400), budget=50)

@@ -8,7 +8,6 @@ Bars are logarithmic: from E = 1 (no evidence) to what is enough. Guards are add
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from rich.console import Group, RenderableType
@@ -18,14 +17,13 @@ from rich.text import Text
 
 from perch.cli.durations import span
 from perch.cli.saying import say_odds, say_rules, waits_at_gate, who_answers
-from perch.domain.agreement import Replayed
 from perch.domain.evidence import Arm
 from perch.domain.guards import Finding, Says, say_e, weigh_up
 from perch.domain.look import Look
 from perch.domain.moves import say_step
+from perch.domain.proof import prove
 from perch.domain.rollout import LEGAL, Phase, Rollout
-from perch.domain.sequential import Share
-from perch.domain.tally import ERRORS, Tally, error_test, state_of
+from perch.domain.tally import Tally
 
 _BAR = 20  # characters
 _PHASES = {
@@ -128,12 +126,13 @@ def _evidence(rollout: Rollout, tally: Tally, look: Look) -> Table:
     grid.add_row(Text("all guards", style="bold"), _bar(together, alpha), _number(together, alpha), enough)
     for finding in look.judgement.findings:
         grid.add_row(f"  {finding.guard}", *_guard(finding, alpha))
-    in_favour = list(_proof(rollout, tally, look.replayed))
-    if in_favour:
-        grid.add_row("", Text("in favour", style="dim"), "", "")
-    for name, log_e, wanted in in_favour:
-        said = Text(f"of {1 / alpha:.4g}: {wanted}", style="dim")
-        grid.add_row(f"  {name}", _bar(log_e, alpha, good=True), _number(log_e, alpha, good=True), said)
+    if rollout.phase is not Phase.SHIFTING or not rollout.current_step.proof:
+        return grid
+    grid.add_row("", Text("in favour", style="dim"), "", "")
+    for claim in prove(rollout, tally, look.replayed).claims:
+        said = Text(f"of {1 / alpha:.4g}: {claim.what}", style="dim")
+        bar, number = _bar(claim.log_e, alpha, good=True), _number(claim.log_e, alpha, good=True)
+        grid.add_row(f"  {claim.name}", bar, number, said)
     return grid
 
 
@@ -151,22 +150,6 @@ def _guard(finding: Finding, alpha: float) -> tuple[Text, Text, Text]:
             said,
         )
     return _bar(finding.log_e, alpha), _number(finding.log_e, alpha), said
-
-
-def _proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Iterator[tuple[str, float, str]]:
-    """Name what proves the step, log E of it, and its claim: within the service level, and no worse than stable."""
-    if rollout.phase is not Phase.SHIFTING or not rollout.current_step.proof:
-        return
-    guards, ours = rollout.guards, tally.candidate
-    if replayed is not None and rollout.policy.paired:
-        failed = replayed.candidate_failed_only + replayed.both_failed
-        ours = ours + Arm(requests=replayed.pairs, failures=failed)
-    within = Share(guards.error_rate).log_e_within(ours.failures, ours.requests)
-    yield "within level", within, f"at most {100 * guards.error_rate:.4g}% fail"
-    if ours.failures:
-        test = error_test(guards)
-        no_worse = test.log_e_below(state_of(tally, ERRORS, test), guards.margin)
-        yield "no worse", no_worse, f"odds ratio below {guards.margin:.4g}"
 
 
 def _words(rollout: Rollout, look: Look | None, paused: str) -> Text:

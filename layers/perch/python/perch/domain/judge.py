@@ -27,14 +27,13 @@ from perch.domain.guards import (
     Finding,
     Says,
     beyond,
-    level,
-    say_e,
     say_failures,
     split_found_off,
     thresholds,
     weigh_up,
 )
 from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
+from perch.domain.proof import prove
 from perch.domain.rollout import Phase, Rollout
 from perch.domain.sequential import Share, enough
 from perch.domain.tally import ERRORS, Tally, error_test, state_of
@@ -79,7 +78,6 @@ class AlarmSeen:
 # How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
 ALARM_MEMORY, PROBE_MEMORY = timedelta(minutes=5), timedelta(minutes=1)
 _CATCHING_UP = timedelta(minutes=30)  # and what metrics need to settle: older minutes are read before a step ends
-_TOO_FEW = 3.0  # failures: of fewer that were to be expected, none may well be luck
 _SURELY = 4  # standard deviations: a budget is looked at at every tick, and chance spends none of it
 LEAST = 0.001  # a smaller share of the traffic would show nothing
 CANDIDATE_PROBES = "probes-candidate"
@@ -192,7 +190,8 @@ def _lacking(
         yield _Lack(incident)
     if off := split_found_off(rollout, tally):
         yield _Lack(f"held: {off}")
-    unproved = step.proof and not _proved(rollout, tally, replayed)
+    proof = prove(rollout, tally, replayed) if step.proof else None
+    unproved = proof is not None and not proof.shown
     if held < timedelta(seconds=step.hold_s):
         left = timedelta(seconds=step.hold_s) - held
         yield _Lack(f"{span(left)} of the hold are left", raises=unproved, hold=True)
@@ -208,9 +207,8 @@ def _lacking(
     behind = now - tally.until
     if behind > timedelta(seconds=rollout.policy.settle_s + rollout.guards.check_s) + _CATCHING_UP:
         yield _Lack(f"what happened in the last {span(behind)} is not read yet")
-    if unproved:
-        said = f"neither worse nor shown to be no worse: {_say_proof(rollout, tally, replayed)}"
-        yield _Lack(f"{said}{_say_dropped(tally)}", raises=True)
+    if proof and unproved:
+        yield _Lack(f"neither worse nor shown to be no worse: {proof.said}{_say_dropped(tally)}", raises=True)
 
 
 def _say_dropped(tally: Tally) -> str:
@@ -252,66 +250,12 @@ def _better(rollout: Rollout, tally: Tally) -> bool:
     return enough(test.log_e_below(state_of(tally, ERRORS, test), 1.0), rollout.guards.alpha)
 
 
-def _proved(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> bool:
-    """Whether the candidate was shown to be no worse than stable and within its service level.
-
-    Where the candidate failed nothing, and stable next to nothing, there is no odds ratio to be shown: the level is all
-    that can be, as it is in a bake, where there is nothing to compare with. Where stable is beyond the level itself,
-    being better than stable takes its place. Requests that were replayed to both count for the level like live ones.
-    """
-    guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
-
-    def within(limit: float) -> bool:
-        return enough(Share(limit).log_e_within(ours.failures, ours.requests), guards.alpha)
-
-    if rollout.current_step.kind == "bake":
-        return within(level(rollout))
-    # What stable failed before the rollout may be over; then nobody can be shown to fail less than it.
-    still = level(rollout) > guards.error_rate and not within(guards.error_rate)
-    if still or beyond(guards, tally.stable):
-        return _better(rollout, tally)
-    test = error_test(guards)
-    no_worse = enough(test.log_e_below(state_of(tally, ERRORS, test), guards.margin), guards.alpha)
-    return within(guards.error_rate) and (no_worse or _nothing_to_compare(tally, ours))
-
-
-def _nothing_to_compare(tally: Tally, ours: Arm) -> bool:
-    """Whether the candidate failed nothing while stable failed too little for that to mean anything."""
-    return not ours.failures and not tally.candidate.failures and tally.expected < _TOO_FEW
-
-
-def _with_replays(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> Arm:
-    """The candidate's counts of minutes in which stable kept its level, and of replays in paired mode."""
-    if replayed is None or not rollout.policy.paired:
-        return tally.fair
-    failed = replayed.candidate_failed_only + replayed.both_failed
-    return tally.fair + Arm(requests=replayed.pairs, failures=failed)
-
-
-def _say_proof(rollout: Rollout, tally: Tally, replayed: Replayed | None) -> str:
-    guards, ours = rollout.guards, _with_replays(rollout, tally, replayed)
-    test, needed = error_test(guards), 1 / guards.alpha
-    state = state_of(tally, ERRORS, test)
-    limit = level(rollout)
-    within = f"within {limit:.4g} E = {say_e(Share(limit).log_e_within(ours.failures, ours.requests))}"
-    if rollout.current_step.kind == "bake":
-        said = f"{within}, with nothing to compare with"
-    elif beyond(guards, tally.stable) or limit > guards.error_rate:
-        said = f"better than stable, which is beyond its level, E = {say_e(test.log_e_below(state, 1.0))}"
-    elif _nothing_to_compare(tally, ours):
-        said = f"{within}, and it failed nothing where stable would have failed {tally.expected:.2g}"
-    else:
-        no_worse = say_e(test.log_e_below(state, guards.margin))
-        said = f"{within}, odds ratio below {guards.margin:.4g} E = {no_worse}"
-    return f"{said}, needs {needed:.4g}"
-
-
 def _passed(rollout: Rollout, tally: Tally, replayed: Replayed | None, held: timedelta) -> str:
     step = rollout.current_step
     if step.kind == "shadow" and replayed is not None:
         return f"shadowed for {span(held)}: {replayed.summary()}"
     seen = tally.of_step(rollout.step)[0].requests
-    proved = f", and shown: {_say_proof(rollout, tally, replayed)}" if step.proof else ""
+    proved = f", and shown: {prove(rollout, tally, replayed).said}" if step.proof else ""
     return f"held {span(held)} at {rollout.weight:.4g} with {seen:,} requests and no objection{proved}"
 
 
