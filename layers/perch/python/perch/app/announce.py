@@ -6,7 +6,11 @@ that. Whoever dies between leaves an entry that the next run announces: each ent
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from perch.app.world import World
+from perch.domain.errors import Conflict, NotReady
+from perch.domain.rollout import Endpoint
 
 
 def announce_news(world: World, endpoint: str, *, announced: int) -> None:
@@ -15,3 +19,10 @@ def announce_news(world: World, endpoint: str, *, announced: int) -> None:
     if entries:
         world.bus.announce([(e.kind, e.announcement()) for e in entries])
         world.registry.announced(endpoint, entries[-1].seq)
+
+
+def tell(world: World, state: Endpoint) -> None:
+    """Announce the news of an endpoint now if that is possible; the next tick announces what is not."""
+    with suppress(NotReady, Conflict):
+        _, _, announced = world.registry.endpoint_and_model(state.name, state.model)
+        announce_news(world, state.name, announced=announced)

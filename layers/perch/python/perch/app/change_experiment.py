@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from perch.app.commit import commit
 from perch.app.world import World
 from perch.domain import experiment_moves as moves
-from perch.domain.errors import Conflict, Invalid, NotReady, Refused
+from perch.domain.errors import Invalid, Refused
 from perch.domain.experiment import MAX_TEXT, Experiment, Variant, to_parts
 from perch.domain.model import ModelVersion
 from perch.domain.policy import EndpointPolicy
 from perch.domain.rollout import Change, Endpoint
 from perch.domain.significance import Finding, Tally, findings
 
-_ATTEMPTS = 8
 # What a predictor takes for its runtime, and for each MB of an artifact (cdk/settings.py, measured).
 _RUNTIME_MB, _HELD_TIMES = 300, 3
 
@@ -113,12 +112,7 @@ def standing(world: World, state: Endpoint) -> Standing:
 
 def _commit(world: World, endpoint: str, decide: Callable[[Endpoint], Change]) -> str:
     world.settings.endpoint(endpoint)
-    for _ in range(_ATTEMPTS):
-        with suppress(Conflict):
-            change = decide(world.registry.endpoint(endpoint))
-            world.registry.commit(change)
-            return change.entry.reason
-    raise NotReady(f"endpoint {endpoint} keeps changing; try again")
+    return commit(world, endpoint, decide).entry.reason
 
 
 def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Mapping[str, Any]) -> None:

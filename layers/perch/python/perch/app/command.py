@@ -7,18 +7,16 @@ follows. Who said it, and why, stands in the ledger.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from perch.app.announce import announce_news
+from perch.app.announce import tell
+from perch.app.commit import commit
 from perch.app.world import World
 from perch.domain import moves
-from perch.domain.errors import Conflict, NotFound, NotReady, Refused
+from perch.domain.errors import NotFound, Refused
 from perch.domain.moves import REASON_LIMIT
 from perch.domain.rollout import Change, Endpoint, Phase
-
-_ATTEMPTS = 8
 
 
 def pause(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> str:
@@ -85,13 +83,6 @@ def answer_event(world: World, detail: Mapping[str, Any], *, now: datetime) -> s
 
 def _say(world: World, endpoint: str, move: Callable[[Endpoint], Change]) -> str:
     world.settings.endpoint(endpoint)
-    for _ in range(_ATTEMPTS):
-        state = world.registry.endpoint(endpoint)
-        with suppress(Conflict):
-            change = move(state)
-            world.registry.commit(change)
-            with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
-                _, _, announced = world.registry.endpoint_and_model(endpoint, state.model)
-                announce_news(world, endpoint, announced=announced)
-            return change.entry.reason
-    raise NotReady(f"endpoint {endpoint} keeps changing; try again")
+    change = commit(world, endpoint, move)
+    tell(world, change.after)
+    return change.entry.reason

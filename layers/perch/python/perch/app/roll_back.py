@@ -13,7 +13,8 @@ from datetime import datetime
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from perch.app.announce import announce_news
+from perch.app.announce import tell
+from perch.app.commit import ATTEMPTS
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
 from perch.domain import moves
@@ -21,8 +22,6 @@ from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.judge import speaks_of
 from perch.domain.names import AlarmName
 from perch.domain.rollout import BEFORE_TRAFFIC, Candidate, Endpoint, Phase, Revision, Routing
-
-_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class Outcome:
 
 def roll_back_on_alarm(world: World, alarm: AlarmName, *, reason: str, since: datetime, now: datetime) -> Outcome:
     """Act on an alarm that went off at `since`."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         state = world.registry.endpoint(alarm.endpoint)
         if stale := _not_ours(state, alarm, since, now):
             return Outcome(rolled_back=False, reason=stale)
@@ -60,7 +59,7 @@ def roll_back_by_hand(
     Raises:
         Refused: there is nothing to go back to.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         state = world.registry.endpoint(endpoint)
         with suppress(Conflict):
             if state.rollout and to is None:
@@ -71,7 +70,7 @@ def roll_back_by_hand(
 
 def abort(world: World, endpoint: str, *, reason: str, actor: str, now: datetime) -> Outcome:
     """End the rollout under way, back on the stable revision. Raises Refused if none is under way."""
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         state = world.registry.endpoint(endpoint)
         if state.rollout is None:
             raise Refused(f"no rollout of {endpoint} is under way; `perch rollback` goes back to the revision before")
@@ -96,11 +95,11 @@ def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: date
     if moves.in_emergency(before):
         settle_roll_back(world, before)
         return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(before)} already; {_paused(before)}")
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         state = world.registry.endpoint(endpoint)
         target = _last_that_worked(state)
         if target is None and refused:
-            _tell(world, state)
+            tell(world, state)
             return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(state)}; {_paused(state)}")
         if target is None and not state.rollout:
             raise Refused(f"endpoint {endpoint} has no earlier revision to go back to")
@@ -114,7 +113,7 @@ def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: date
                 refused = True  # and now for the stable revision
                 continue
             settle_roll_back(world, after)
-            _tell(world, after)
+            tell(world, after)
             assert target is not None  # noqa: S101 - whoever has traffic has a stable revision
             return Outcome(rolled_back=True, reason=f"all traffic is on {target.label}; {_paused(after)}")
     raise NotReady(f"endpoint {endpoint} keeps changing; say it again")
@@ -158,14 +157,8 @@ def _roll_back(world: World, state: Endpoint, reason: str, *, actor: str, now: d
     if rollout.phase is not Phase.ROLLING_BACK:
         state = world.registry.commit(moves.decide_roll_back(state, reason, actor=actor, now=now))
     settle_roll_back(world, state)
-    _tell(world, state)
+    tell(world, state)
     return Outcome(rolled_back=True, reason=f"{rollout.candidate.label} taken back to {rollout.stable.label}: {reason}")
-
-
-def _tell(world: World, state: Endpoint) -> None:
-    with suppress(NotReady, Conflict):  # the next tick announces what could not be announced here
-        _, _, announced = world.registry.endpoint_and_model(state.name, state.model)
-        announce_news(world, state.name, announced=announced)
 
 
 def _return_to(world: World, state: Endpoint, to: str | None, reason: str, *, actor: str, now: datetime) -> Outcome:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 
+from perch.app.commit import commit
 from perch.app.roll_back import going_back
 from perch.app.world import World
 from perch.domain import moves
-from perch.domain.errors import Conflict, NotReady, Refused
-from perch.domain.rollout import Candidate
-
-_ATTEMPTS = 8
+from perch.domain.errors import Refused
+from perch.domain.rollout import Candidate, Change, Endpoint
 
 
 def start(
@@ -32,8 +30,8 @@ def start(
         raise Refused(f"{version} needs the {found.runtime} runtime; endpoint {endpoint} runs {policy.runtime}")
     new = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor, direct=direct)
     way_back = timedelta(seconds=policy.rollout.way_back_s)
-    for _ in range(_ATTEMPTS):
-        state = world.registry.endpoint(endpoint)
+
+    def queue(state: Endpoint) -> Change:
         served = [r for r in state.retired if r.revision.pointer == found.pointer][-1:]
         well = [r.revision for r in served if not r.left and now - r.at <= way_back]
         candidate = going_back(well[-1], actor=actor) if well else new
@@ -43,8 +41,6 @@ def start(
             raise Refused(f"{candidate.label} is being rolled out on {endpoint} already, as {state.rollout.id}")
         if state.stable and state.stable.pointer == found.pointer and state.rollout is None and not state.queue:
             raise Refused(f"{candidate.label} serves {endpoint} already")
-        with suppress(Conflict):
-            change = moves.enqueue(state, candidate, now=now, why=reason)
-            world.registry.commit(change)
-            return change.entry.reason
-    raise NotReady(f"endpoint {endpoint} keeps changing; try again")
+        return moves.enqueue(state, candidate, now=now, why=reason)
+
+    return commit(world, endpoint, queue).entry.reason

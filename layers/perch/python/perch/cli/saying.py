@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from perch.cli.durations import span
 from perch.domain.moves import say_step
-from perch.domain.policy import RolloutPolicy, Step
+from perch.domain.policy import RolloutPolicy, Step, who_answers
 from perch.domain.rollout import Phase, Rollout
 from perch.domain.tally import ERRORS, Tally, error_test, state_of
 
@@ -26,11 +26,6 @@ def step_of(rollout: Rollout) -> str:
 def waits_at_gate(rollout: Rollout) -> bool:
     """Whether the gate of the step under way is open and was not answered."""
     return rollout.phase is Phase.SHIFTING and rollout.gate == rollout.step > rollout.answered
-
-
-def who_answers(gate: str) -> str:
-    """Say who answers a gate."""
-    return "a person" if gate == "person" else f"the hook {gate!r}"
 
 
 def share_of(rollout: Rollout) -> float:

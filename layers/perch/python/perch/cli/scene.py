@@ -16,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from perch.cli.durations import span
-from perch.cli.saying import say_odds, say_rules, waits_at_gate, who_answers
+from perch.cli.saying import say_odds, say_rules, waits_at_gate
 from perch.domain.evidence import Arm
 from perch.domain.guards import Finding, Says, say_e, weigh_up
 from perch.domain.look import Look
 from perch.domain.moves import say_step
+from perch.domain.policy import who_answers
 from perch.domain.proof import prove
 from perch.domain.rollout import LEGAL, Phase, Rollout
 from perch.domain.tally import Tally

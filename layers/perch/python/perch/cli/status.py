@@ -9,11 +9,11 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.durations import span
-from perch.cli.saying import share_of, step_of, waits_at_gate, who_answers
+from perch.cli.saying import share_of, step_of, waits_at_gate
 from perch.cli.show import Json, emit, line, table, when
 from perch.domain.codec import dump, parse_time
 from perch.domain.errors import NotFound
-from perch.domain.policy import EndpointPolicy
+from perch.domain.policy import EndpointPolicy, who_answers
 from perch.domain.rollout import Rollout
 
 if TYPE_CHECKING:

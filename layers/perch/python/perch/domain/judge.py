@@ -33,6 +33,7 @@ from perch.domain.guards import (
     weigh_up,
 )
 from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
+from perch.domain.policy import who_answers
 from perch.domain.proof import prove
 from perch.domain.rollout import Phase, Rollout
 from perch.domain.sequential import Share, enough
@@ -139,7 +140,7 @@ def _of_the_step(
     if paused:
         return Verdict.CONTINUE, f"the step is passed, but the endpoint is paused: {paused}", {}
     if step.gate and rollout.answered < rollout.step:
-        who = "a person" if step.gate == "person" else f"the hook {step.gate!r}"
+        who = who_answers(step.gate)
         return Verdict.CONTINUE, f"the step has all its evidence and waits for {who}", {"gate": True}
     return Verdict.PROMOTE, _passed(rollout, tally, replayed, now - rollout.phase_at), {}
 

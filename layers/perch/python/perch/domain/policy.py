@@ -42,6 +42,11 @@ class Step:
         return "holdback" if self.watch else "canary"
 
 
+def who_answers(gate: str) -> str:
+    """Say who answers the gate of a step."""
+    return "a person" if gate == "person" else f"the hook {gate!r}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RolloutPolicy:
     """How traffic moves: the steps in order, then 100 %. No steps means all at once.

@@ -110,7 +110,7 @@ class Grid:
 
         Both margins must be on the grid. Of a margin of 1, this is the two-sided test of "no difference".
         """
-        return _log_sum((self.log_e_above(state, margin), self.log_e_below(state, 1 / margin))) - math.log(2)
+        return log_sum((self.log_e_above(state, margin), self.log_e_below(state, 1 / margin))) - math.log(2)
 
     def interval(self, state: State, alpha: float) -> tuple[float, float]:
         """Bounds that hold the odds ratio in all minutes at once with probability 1 - `alpha`.
@@ -234,7 +234,7 @@ class Share:
                 gain = hits * math.log(rate / self.limit) if hits else 0.0
                 lost = math.log1p(-rate) - math.log1p(-self.limit)
                 logs.append(math.log(weight) + gain + (trials - hits) * lost)
-        return _log_sum(logs) - math.log(sum(weight for _, weight in bets))
+        return log_sum(logs) - math.log(sum(weight for _, weight in bets))
 
 
 @dataclass(frozen=True)
@@ -260,17 +260,21 @@ class Shift:
         """Add one minute: counts a bin of candidate and stable. ValueError if they have not equally many bins."""
         if len(bins) != len(other_bins):
             raise ValueError(f"{len(bins)} bins against {len(other_bins)}")
+        tables = self.tables(bins, other_bins)
+        return tuple(self.comparison.update(state, table) for state, table in zip(states, tables, strict=True))
+
+    def tables(self, bins: Sequence[int], other_bins: Sequence[int]) -> tuple[Table, ...]:
+        """Merge a minute's bins of the candidate and of stable into one table a contrast."""
         trials, other_trials = sum(bins), sum(other_bins)
-        merged = (
+        return tuple(
             Table(sum(bins[b] for b in one), trials, sum(other_bins[b] for b in one), other_trials) for one in self.sets
         )
-        return tuple(self.comparison.update(state, table) for state, table in zip(states, merged, strict=True))
 
     def log_e(self, states: tuple[State, ...]) -> float:
         """Log evidence against the null: the mean over contrasts. 0 without contrasts."""
         if not self.sets:
             return 0.0
-        return _log_sum(self.log_es(states)) - math.log(len(self.sets))
+        return log_sum(self.log_es(states)) - math.log(len(self.sets))
 
     def log_es(self, states: tuple[State, ...]) -> tuple[float, ...]:
         """Log evidence of each contrast alone, to say which one speaks."""
@@ -313,7 +317,7 @@ def combine(log_es: Mapping[str, float], weights: Mapping[str, float]) -> float:
     if not log_es or any(weights.get(name, 0.0) <= 0 for name in log_es):
         raise ValueError(f"every one of {sorted(log_es)} needs a positive weight, got {dict(weights)}")
     whole = math.log(sum(weights[name] for name in log_es))
-    return _log_sum([math.log(weights[name]) + log_e for name, log_e in log_es.items()]) - whole
+    return log_sum([math.log(weights[name]) + log_e for name, log_e in log_es.items()]) - whole
 
 
 def enough(log_e: float, alpha: float) -> bool:
@@ -327,10 +331,10 @@ def _log_bet(logs: Sequence[float], weights: Sequence[float], null: float) -> fl
     if not staked:
         return 0.0
     bets = [math.log(weight) + one for weight, one in zip(weights, logs, strict=True) if weight]
-    return _log_sum(bets) - math.log(staked) - null
+    return log_sum(bets) - math.log(staked) - null
 
 
-def _log_sum(logs: Sequence[float]) -> float:
+def log_sum(logs: Sequence[float]) -> float:
     """Log of the sum of exponentials; minus infinity for none."""
     top = max(logs, default=-math.inf)
     if math.isinf(top):

@@ -10,7 +10,7 @@ What the numbers mean is for the guards to say (`guards.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -19,7 +19,7 @@ from perch.domain.blast_radius import excess_failures
 from perch.domain.evidence import Arm, Measures, Minute
 from perch.domain.policy import GuardPolicy
 from perch.domain.rollout import Rollout, Shift
-from perch.domain.sequential import Comparison, Split, State, Table, contrasts
+from perch.domain.sequential import Comparison, Split, State, Table, contrasts, log_sum
 from perch.domain.sequential import Shift as ShiftTest
 
 MINUTE = timedelta(minutes=1)
@@ -208,12 +208,6 @@ def log_e_errors(tally: Tally, guards: GuardPolicy) -> float:
     return log_sum((math.log(1 - LATE_PART) + begun, math.log(LATE_PART) + log_sum(late)))
 
 
-def log_sum(logs: Sequence[float]) -> float:
-    """Log of a sum of exponentials."""
-    top = max(logs)
-    return top + math.log(sum(math.exp(one - top) for one in logs))
-
-
 def _alike(tally: Tally, minute: Minute) -> Tally:
     """Begin anew to count what is slow, and predictions, if they are counted by other limits from this minute on."""
     ours, new = tally.candidate, minute.candidate
@@ -251,10 +245,8 @@ def _tests(guards: GuardPolicy, measures: Measures | None, minute: Minute) -> di
             found[f"{CUSTOM}-{metric.name}"] = (error_test(guards), Table(seen, ours.requests, other, theirs.requests))
     shift = shift_test(guards, len(ours.bins))
     if shift and len(ours.bins) == len(theirs.bins):
-        trials, others = sum(ours.bins), sum(theirs.bins)
-        for i, one in enumerate(shift.sets):
-            hits, other_hits = sum(ours.bins[b] for b in one), sum(theirs.bins[b] for b in one)
-            found[f"{SHIFT}-{i}"] = (shift.comparison, Table(hits, trials, other_hits, others))
+        for i, table in enumerate(shift.tables(ours.bins, theirs.bins)):
+            found[f"{SHIFT}-{i}"] = (shift.comparison, table)
     return found
 
 
