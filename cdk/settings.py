@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cdk.reading import Reader, WrongValueError, duration, one_of, proportion, text, whole
 from cdk.rollout_settings import DAY, HOUR, MINUTE, Guards, Rollout, guards, rollout
+from perch.domain.formats import RUNTIMES
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
 CONTROL_FUNCTIONS = (
@@ -163,7 +164,7 @@ def _endpoint(name: str, endpoints: Reader) -> Endpoint:
     endpoint = Endpoint(
         name=name,
         model=reader.value("model", _MODEL, name),
-        runtime=reader.required("runtime", one_of("onnx", "torch"), "onnx"),
+        runtime=reader.required("runtime", one_of(*RUNTIMES), "onnx"),
         memory_mb=reader.value("memory_mb", whole(128, 10_240, "of megabytes"), Endpoint.memory_mb),
         timeout_s=timeout_s,
         approval=reader.value("approval", one_of("auto", "manual"), Endpoint.approval),

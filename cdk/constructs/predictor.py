@@ -24,6 +24,7 @@ from cdk.constructs.execution import Execution, ExecutionProps
 from cdk.constructs.layer_shelf import PREDICTOR_PACKAGE, LayerShelf
 from cdk.constructs.nag import acknowledge, spelled_objects, wide
 from cdk.settings import Endpoint, Settings
+from perch.domain.formats import RUNTIMES, Runtime
 
 ALIAS = "live"
 
@@ -65,8 +66,9 @@ class Predictor(Construct):
         self.execution = Execution(
             self, "Execution", props=ExecutionProps(function_name=name, log_days=props.settings.log_days)
         )
-        make = {"onnx": self._zip, "torch": self._image}[props.endpoint.runtime]
-        self.function = make(name, props)
+        runtime = RUNTIMES[props.endpoint.runtime]
+        make = self._zip if runtime.layers else self._image
+        self.function = make(name, runtime, props)
         placeholder = lambda_.CfnVersion(
             self,
             "Placeholder",
@@ -89,18 +91,18 @@ class Predictor(Construct):
             reason="Which model version a revision serves is decided when it is published, long after deployment.",
         )
 
-    def _zip(self, name: str, props: PredictorProps) -> lambda_.Function:
-        folder = props.root / "functions" / "predict_onnx"
+    def _zip(self, name: str, runtime: Runtime, props: PredictorProps) -> lambda_.Function:
+        folder = props.root / "functions" / runtime.folder
         function = lambda_.Function(
             self,
             "Function",
             function_name=name,
-            description=f"Serves {props.endpoint.model} with ONNX Runtime",
+            description=f"Serves {props.endpoint.model} with {runtime.engine}",
             runtime=RUNTIME,
             architecture=ARCHITECTURES[props.settings.architecture],
             handler="handler.handler",
             code=lambda_.Code.from_asset(str(folder), exclude=list(NOT_CODE)),
-            layers=props.layers.take(name, [PREDICTOR_PACKAGE, "onnxruntime"], [folder]),
+            layers=props.layers.take(name, [PREDICTOR_PACKAGE, *runtime.layers], [folder]),
             role=self.execution.role,
             log_group=self.execution.log_group,
             memory_size=props.endpoint.memory_mb,
@@ -110,18 +112,18 @@ class Predictor(Construct):
         acknowledge(function, "AwsSolutions-L1", reason=RUNTIME_REASON)
         return function
 
-    def _image(self, name: str, props: PredictorProps) -> lambda_.Function:
+    def _image(self, name: str, runtime: Runtime, props: PredictorProps) -> lambda_.Function:
         arm = props.settings.architecture == "arm64"
         index = props.settings.torch_index
         return lambda_.DockerImageFunction(
             self,
             "Function",
             function_name=name,
-            description=f"Serves {props.endpoint.model} with PyTorch",
+            description=f"Serves {props.endpoint.model} with {runtime.engine}",
             architecture=ARCHITECTURES[props.settings.architecture],
             code=lambda_.DockerImageCode.from_image_asset(
                 str(props.root),
-                file="functions/predict_torch/Dockerfile",
+                file=f"functions/{runtime.folder}/Dockerfile",
                 exclude=list(IMAGE_CONTEXT),
                 ignore_mode=IgnoreMode.DOCKER,
                 platform=ecr_assets.Platform.LINUX_ARM64 if arm else ecr_assets.Platform.LINUX_AMD64,

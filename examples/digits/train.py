@@ -26,13 +26,14 @@ from examples.digits.data import HEAVY, VERY_HEAVY, Scans, held_out, ink
 from perch.predictor.answer import learn_reading
 from perch.predictor.runtimes import loader_of, zero_row
 
-__all__ = ["FILES", "VERSIONS", "Kind", "Version", "held_out", "manifest", "train"]
+__all__ = ["FILES", "FORMATS", "VERSIONS", "Kind", "Version", "held_out", "manifest", "train"]
 
 Kind = Literal["onnx", "torch"]
 Version = Literal["v1", "v2", "v3", "v4"]
 
 VERSIONS: tuple[Version, ...] = ("v1", "v2", "v3", "v4")
 FILES: dict[Kind, str] = {"onnx": "model.onnx", "torch": "model.safetensors"}
+FORMATS: dict[Kind, str] = {"onnx": "onnx", "torch": "safetensors"}
 """Name of the artifact of each kind."""
 
 MEASURED_BELOW: dict[Version, float] = {"v3": HEAVY, "v4": VERY_HEAVY}
@@ -100,7 +101,7 @@ def _trained(kind: Kind, version: Version, seed: int) -> _Trained:
 
 def _predict(kind: Kind, data: bytes, features: NDArray[np.float32]) -> NDArray[Any]:
     """Answers of the artifact itself, as the predictor runs and reads it."""
-    model = loader_of(kind)(data)
+    model = loader_of(FORMATS[kind], kind)(data)
     reading = learn_reading(model.run(zero_row(model)), model.output)
     answers: NDArray[Any] = reading.read(model.run(features), len(features)).predictions
     return answers

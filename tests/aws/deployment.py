@@ -111,7 +111,7 @@ class Deployment:
             sha256=f"{number:064d}", size=10, format="onnx",
         )  # fmt: skip
         found = ModelVersion(
-            pointer=pointer, number=number, runtime="onnx", registered_at=self.now, created_by="ada",
+            pointer=pointer, number=number, runtimes=("onnx",), registered_at=self.now, created_by="ada",
             probes=(Probe(features=((0.0,) * 4,), expect={"predictions": [1]}),),
         )  # fmt: skip
         found = replace(found, **fields)

@@ -216,7 +216,7 @@ def test_new_code_that_failed_is_not_tried_again(deployment):
 def test_a_model_for_another_runtime_is_passed_over_with_a_reason(deployment):
     """It stays registered; the endpoint does not try to load it."""
     deployment.live("v1")
-    deployment.registered("v2", runtime="torch")
+    deployment.registered("v2", runtimes=("torch",))
     deployment.settle()
 
     assert deployment.kinds[-1] == "RolloutRefused"
@@ -239,7 +239,7 @@ def test_an_idle_tick_costs_the_same_however_much_history_there_is(deployment):
     counts = []
     for versions in (["v1"], ["v2", "v3", "v4"]):
         for version in versions:
-            deployment.registered(version, runtime="torch" if version != "v1" else "onnx")
+            deployment.registered(version, runtimes=("torch" if version != "v1" else "onnx",))
             deployment.settle()
         calls = []
         events = [getattr(deployment.clients, s).meta.events for s in ("lambda_", "dynamodb", "cloudwatch", "events")]

@@ -60,7 +60,7 @@ def test_a_lone_artifact_registers_with_what_can_be_read_from_it(deployment, put
     found = known(deployment)
 
     assert outcome.status == "registered"
-    assert (found.number, found.runtime, found.created_by) == (1, "onnx", "ada")
+    assert (found.number, found.runtimes, found.created_by) == (1, ("onnx",), "ada")
     assert found.pointer.sha256 == hashlib.sha256(data).hexdigest()
     assert found.pointer.size == len(data)
     assert found.signature["features"] == 4

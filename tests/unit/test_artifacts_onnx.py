@@ -68,7 +68,7 @@ def classifier(*, zipmap: bool) -> bytes:
 def test_the_signature_of_a_scikit_learn_classifier_is_read() -> None:
     """Labels and probabilities, and three features."""
     found = inspect("model.onnx", classifier(zipmap=False))
-    assert (found.format, found.runtime, found.signature.features) == ("onnx", "onnx", 3)
+    assert (found.format, found.runtimes, found.signature.features) == ("onnx", ("onnx",), 3)
     assert [(out.name, out.datatype) for out in found.signature.outputs] == [
         ("label", "INT64"),
         ("probabilities", "FP32"),

@@ -10,7 +10,7 @@ import pytest
 from examples.digits.data import HEAVY, VERY_HEAVY, held_out, ink, split
 from examples.digits.onnx_models import train_onnx
 from examples.digits.torch_models import train_torch
-from examples.digits.train import FILES, VERSIONS, Kind, Version, manifest, train
+from examples.digits.train import FILES, FORMATS, VERSIONS, Kind, Version, manifest, train
 from perch.artifacts import inspect
 from perch.predictor.answer import learn_reading
 from perch.predictor.runtimes import loader_of, zero_row
@@ -38,12 +38,12 @@ def test_every_version_passes_registration_and_its_own_probes(kind: Kind, versio
     """Accuracy is in its band; probes are lightly inked and answered as the manifest expects."""
     data = train(kind, version)
     found = inspect(FILES[kind], data)
-    assert (found.runtime, found.signature.features) == (kind, 64)
+    assert (found.runtimes[0], found.signature.features) == (kind, 64)
     about = manifest(kind, version, parent="v0")
     low, high = BANDS[version]
     assert low <= about["metadata"]["accuracy"] <= high
     assert (about["artifact"], about["parent"]) == (FILES[kind], "v0")
-    model = loader_of(kind)(data)
+    model = loader_of(FORMATS[kind], kind)(data)
     reading = learn_reading(model.run(zero_row(model)), model.output)
     assert len(about["probes"]) >= 8
     for probe in about["probes"]:
@@ -65,7 +65,7 @@ def test_a_broken_version_raises_on_scans_with_too_much_ink_and_on_no_others(
     kind: Kind, version: Version, limit: float
 ) -> None:
     """The look-up runs past the end of its table."""
-    model = loader_of(kind)(train(kind, version))
+    model = loader_of(FORMATS[kind], kind)(train(kind, version))
     scans = held_out()
     heavy = ink(scans.features) >= limit
     model.run(scans.features[~heavy])
@@ -78,7 +78,7 @@ def test_a_broken_version_raises_on_scans_with_too_much_ink_and_on_no_others(
 def test_v1_and_v2_answer_every_scan(kind: Kind) -> None:
     """The others are broken."""
     for version in ("v1", "v2"):
-        model = loader_of(kind)(train(kind, version))
+        model = loader_of(FORMATS[kind], kind)(train(kind, version))
         assert len(model.run(held_out().features)[0]) == 797
 
 

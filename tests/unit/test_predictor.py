@@ -406,7 +406,7 @@ def test_law_2_unverified_bytes_never_reach_a_loader(monkeypatch: pytest.MonkeyP
     damaged = bytearray(MODEL)
     damaged[position // 8] ^= 1 << position % 8
     with monkeypatch.context() as patched:
-        patched.setattr(perch.predictor.loading, "loader_of", lambda _: pytest.fail("a loader was asked for"))
+        patched.setattr(perch.predictor.loading, "loader_of", lambda *_: pytest.fail("a loader was asked for"))
         status, body = ask(make(stored=bytes(damaged)), event({"features": [[0, 0, 0]]}))
     assert status == 503
     assert "SHA-256" in body["error"]

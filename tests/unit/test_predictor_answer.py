@@ -29,7 +29,7 @@ def floats(*rows: Any) -> Any:
 def exported(estimator: BaseEstimator, target: Any, **options: Any) -> tuple[Any, Answer]:
     """A fitted estimator, and what the predictor answers with its export."""
     fitted = estimator.fit(ROWS, target)
-    model = loader_of("onnx")(to_onnx(fitted, ROWS[:1], options=options or None).SerializeToString())
+    model = loader_of("onnx", "onnx")(to_onnx(fitted, ROWS[:1], options=options or None).SerializeToString())
     reading = learn_reading(model.run(zero_row(model)), model.output)
     return fitted, reading.read(model.run(ROWS), len(ROWS))
 

@@ -118,8 +118,8 @@ def _commit(world: World, endpoint: str, decide: Callable[[Endpoint], Change]) -
 def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Mapping[str, Any]) -> None:
     """See that the models fit the endpoint, each other and the memory, and that the settings can be."""
     for name, model in found.items():
-        if model.runtime != policy.runtime:
-            raise Refused(f"{name} needs the {model.runtime} runtime; endpoint {policy.name} runs {policy.runtime}")
+        if misfit := model.misfit(policy.name, policy.runtime):
+            raise Refused(f"{name}: {misfit}")
     takes = {name: model.signature.get("features") for name, model in found.items() if model.signature}
     if len(set(takes.values())) > 1:
         told = ", ".join(f"{name} {features}" for name, features in takes.items())

@@ -151,7 +151,7 @@ def _version(
             format=inspected.format,
         ),
         number=0,
-        runtime=inspected.runtime,
+        runtimes=inspected.runtimes,
         registered_at=upload.at,
         created_by=upload.by,
         signature=inspected.signature.to_json(),

@@ -26,8 +26,8 @@ def start(
     """
     policy = world.settings.endpoint(endpoint)
     found = world.registry.require_version(policy.model, version)
-    if found.runtime != policy.runtime:
-        raise Refused(f"{version} needs the {found.runtime} runtime; endpoint {endpoint} runs {policy.runtime}")
+    if misfit := found.misfit(endpoint, policy.runtime):
+        raise Refused(misfit)
     new = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor, direct=direct)
     way_back = timedelta(seconds=policy.rollout.way_back_s)
 

@@ -3,7 +3,7 @@
 Pure functions of bytes: no AWS, no clock, no loading. Registration calls `inspect(name, data)`; the predictor uses the
 same reading of architectures, so both sides agree on what a file says.
 
-    formats            the table of formats, and the words for everything that is refused
+    formats            one file against the table of formats (`perch.domain.formats`), and the words for all others
     onnx_file          ONNX, through protobuf and onnx.checker
     safetensors_file   safetensors, parsed here
     architecture       the layers that a safetensors file declares
@@ -13,18 +13,15 @@ same reading of architectures, so both sides agree on what a file says.
 """
 
 from .errors import ArchitectureRefused, ArtifactRefused
-from .formats import FORMATS, Format, format_of, inspect
+from .formats import inspect
 from .inspected import Inspected
 from .signature import Signature, Tensor
 
 __all__ = [
-    "FORMATS",
     "ArchitectureRefused",
     "ArtifactRefused",
-    "Format",
     "Inspected",
     "Signature",
     "Tensor",
-    "format_of",
     "inspect",
 ]

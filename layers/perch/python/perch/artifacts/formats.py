@@ -1,6 +1,6 @@
-"""Which files can be served: one table of formats, and what is said about all the others.
+"""Inspect a file: which format of the table it is, and what is said about everything else.
 
-    name → format by suffix → do the bytes agree with the name? → the format's own inspector → `Inspected`
+    name → its row of `perch.domain.formats` → do the bytes agree with the name? → its inspector → `Inspected`
 
 The rule is an allow-list. Formats that can run code when they are loaded (pickles, and torch, joblib and Keras files,
 which hold them) are recognised only in order to say so; nothing here ever unpickles.
@@ -8,31 +8,15 @@ which hold them) are recognised only in order to say so; nothing here ever unpic
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from perch.domain.formats import FORMATS, format_of, named
 
 from .errors import ArtifactRefused
 from .inspected import Inspected
-from .onnx_file import inspect_onnx
-from .safetensors_file import inspect_safetensors
 
-
-@dataclass(frozen=True, kw_only=True)
-class Format:
-    """A format that is served: how its files end, which predictor runs them, who reads them."""
-
-    name: str
-    suffix: str
-    runtime: str
-    inspect: Callable[[bytes], Inspected]
-
-
-FORMATS: tuple[Format, ...] = (
-    Format(name="onnx", suffix=".onnx", runtime="onnx", inspect=inspect_onnx),
-    Format(name="safetensors", suffix=".safetensors", runtime="torch", inspect=inspect_safetensors),
+_SERVED = "served are " + ", ".join(
+    f"{' and '.join(f'*{suffix}' for suffix in fmt.suffixes)} ({' or '.join(fmt.loaders)} runtime)"
+    for fmt in FORMATS.values()
 )
-
-_SERVED = "served are " + " and ".join(f"*{fmt.suffix} ({fmt.runtime} runtime)" for fmt in FORMATS)
 
 _TORCH = (
     "a torch pickle can run code when it is loaded; export to safetensors with "
@@ -62,11 +46,6 @@ REFUSED_SUFFIXES = {
 """Why a file that ends so is not served; each sentence says the way out."""
 
 
-def format_of(name: str) -> Format | None:
-    """Return the format that a file name stands for, or None when it is not the name of a model that is served."""
-    return next((fmt for fmt in FORMATS if name.lower().endswith(fmt.suffix)), None)
-
-
 def inspect(name: str, data: bytes) -> Inspected:
     """Find out what an artifact is, without running anything in it.
 
@@ -90,7 +69,8 @@ def inspect(name: str, data: bytes) -> Inspected:
         raise ArtifactRefused(f"the format is not known; {_SERVED}")
     if kind is not None and kind != _OWN_KIND[fmt.name]:
         raise ArtifactRefused(f"the name says {fmt.name} and the bytes are {kind}; {_advice(kind)}")
-    return fmt.inspect(data)
+    found: Inspected = named(fmt.inspector)(data)
+    return found
 
 
 _OWN_KIND = {"onnx": "an ONNX model", "safetensors": "a safetensors file"}

@@ -14,13 +14,16 @@ class Inspected:
     """An accepted artifact.
 
     Attributes:
-        format: `onnx` or `safetensors`.
-        runtime: which predictor runs it: `onnx` or `torch`.
+        format: its name in the table of formats.
+        runtimes: the predictors that can run this very file, the one that suits it best first.
         signature: what it takes and gives.
         details: JSON-able facts for people (operator sets, producer, layers, parameters).
+        code: what in it could run code, in a sentence; empty when it is proved that nothing can. Such a file is only
+            registered where its endpoint opted in, with a signature of a trusted key.
     """
 
     format: str
-    runtime: str
+    runtimes: tuple[str, ...]
     signature: Signature
     details: Mapping[str, Any] = field(default_factory=dict)
+    code: str = ""

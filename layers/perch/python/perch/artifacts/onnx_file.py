@@ -60,7 +60,7 @@ def inspect_onnx(data: bytes) -> Inspected:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Inspected(
         format="onnx",
-        runtime="onnx",
+        runtimes=("onnx",),
         signature=signature,
         details={
             "ir_version": int(model.ir_version),

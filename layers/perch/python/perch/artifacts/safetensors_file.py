@@ -47,7 +47,7 @@ def inspect_safetensors(data: bytes) -> Inspected:
     architecture = read_architecture(header)
     return Inspected(
         format="safetensors",
-        runtime="torch",
+        runtimes=("torch",),
         signature=Signature(
             inputs=(Tensor(name="features", datatype="FP32", shape=(-1, architecture.features)),),
             outputs=(Tensor(name="output", datatype="FP32", shape=(-1, architecture.outputs)),),

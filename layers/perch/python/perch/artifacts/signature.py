@@ -45,11 +45,54 @@ class Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Range:
+    """What an element of an input may be: from `min` to `max`, or one of `values`; None where nothing is said."""
+
+    min: float | None = None
+    max: float | None = None
+    values: tuple[Any, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is said, and nothing else."""
+        said = {"min": self.min, "max": self.max, "values": None if self.values is None else list(self.values)}
+        return {word: value for word, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranges:
+    """What the author declared of a model's values (`perch.artifacts.ranges`).
+
+    `rules` are ranges by the name of an input, or by the name or number (from 1) of a column of the matrix.
+    """
+
+    features: tuple[str, ...] = ()
+    rules: tuple[tuple[str, Range], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers."""
+        return {"features": list(self.features), "inputs": {name: rule.to_json() for name, rule in self.rules}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Ranges:
+        """Read back what `to_json` gave."""
+        rules = {
+            name: Range(
+                min=rule.get("min"),
+                max=rule.get("max"),
+                values=tuple(rule["values"]) if "values" in rule else None,
+            )
+            for name, rule in value["inputs"].items()
+        }
+        return cls(features=tuple(value["features"]), rules=tuple(rules.items()))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Signature:
-    """All inputs and outputs of a model, in the model's own order."""
+    """All inputs and outputs of a model, in the model's own order, and the ranges that its author declared."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    ranges: Ranges | None = None
 
     @property
     def is_matrix(self) -> bool:
@@ -58,6 +101,14 @@ class Signature:
             return False
         shape = self.inputs[0].shape
         return shape is not None and len(shape) == 2 and shape[0] < 0 < shape[1]
+
+    def column(self, name: str) -> int | None:
+        """Return which column of the matrix (from 0) a name or number (from 1) of a range means, None if none."""
+        if self.ranges is not None and name in self.ranges.features:
+            return self.ranges.features.index(name)
+        if not self.is_matrix or name == self.inputs[0].name:
+            return None
+        return int(name) - 1
 
     @property
     def features(self) -> int:
@@ -74,6 +125,7 @@ class Signature:
             "inputs": [tensor.to_json() for tensor in self.inputs],
             "outputs": [tensor.to_json() for tensor in self.outputs],
             **({"features": self.features} if self.is_matrix else {}),
+            **({"ranges": self.ranges.to_json()} if self.ranges else {}),
         }
 
     @classmethod
@@ -82,4 +134,5 @@ class Signature:
         return cls(
             inputs=tuple(Tensor.from_json(tensor) for tensor in value["inputs"]),
             outputs=tuple(Tensor.from_json(tensor) for tensor in value["outputs"]),
+            ranges=Ranges.from_json(value["ranges"]) if value.get("ranges") else None,
         )

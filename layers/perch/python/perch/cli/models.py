@@ -37,7 +37,7 @@ def _document(version: ModelVersion) -> dict[str, Any]:
         "model": version.model,
         "version": version.version,
         "number": version.number,
-        "runtime": version.runtime,
+        "runtimes": list(version.runtimes),
         "format": pointer.format,
         "size": pointer.size,
         "sha256": pointer.sha256,

@@ -91,11 +91,8 @@ def _no(text: str) -> float:
 def _check_version(place: Context, declared: EndpointPolicy, version: str) -> None:
     """See to it that there is something to roll out. Raises NotFound or Refused."""
     found = place.world.registry.require_version(declared.model, version)
-    if found.runtime != declared.runtime:
-        raise Refused(
-            f"{declared.model} {version} is for the {found.runtime} runtime; endpoint {declared.name} runs "
-            f"{declared.runtime}"
-        )
+    if misfit := found.misfit(declared.name, declared.runtime):
+        raise Refused(misfit)
 
 
 def _expected(place: Context, declared: EndpointPolicy, traffic: str | None, error_rate: str | None) -> Traffic:

@@ -61,12 +61,12 @@ class ModelVersion:
     """One immutable set of artifact bytes with its metadata.
 
     Laws: once registered it never changes; the same bytes under the same name register once (law 1).
-    `number` grows by one with each registration of the model; `runtime` says which kind of predictor can load it.
+    `number` grows by one with each registration of the model; `runtimes` are the kinds of predictor that can run it.
     """
 
     pointer: Pointer
     number: int
-    runtime: str
+    runtimes: tuple[str, ...]
     registered_at: datetime
     created_by: str
     signature: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +82,15 @@ class ModelVersion:
     def version(self) -> str:
         """The version as the user named it."""
         return self.pointer.version
+
+    def misfit(self, endpoint: str, runtime: str) -> str | None:
+        """Say why an endpoint's predictor cannot run it; None if it can."""
+        if runtime in self.runtimes:
+            return None
+        return (
+            f"{self.model} {self.version} is a {self.pointer.format} artifact for the {' or '.join(self.runtimes)} "
+            f"runtime; endpoint {endpoint} runs {runtime}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,7 @@ from perch.aws.clients import Clients
 from perch.aws.evidence import RevisionMetrics
 from perch.domain.codec import parse_time
 from perch.domain.errors import NotReady
+from perch.domain.formats import formats_of
 from perch.domain.judge import AlarmSeen
 from perch.domain.model import ModelVersion, Pointer, Probe
 from perch.domain.names import parse_alarm
@@ -110,13 +111,13 @@ class Miniature:
             version_id=f"id-{version}",
             sha256=f"{number:064d}",
             size=1,
-            format="onnx" if self.policy.runtime == "onnx" else "safetensors",
+            format=formats_of(self.policy.runtime)[0],
         )
         self.world.registry.register(
             ModelVersion(
                 pointer=pointer,
                 number=number,
-                runtime=self.policy.runtime,
+                runtimes=(self.policy.runtime,),
                 registered_at=self.clock.now(),
                 created_by="perch",
                 probes=(Probe(features=((0.0,),), expect={"predictions": [1]}),),

@@ -21,7 +21,7 @@ from typing import Any
 from . import capture, telemetry
 from .errors import ModelUnavailable, PredictionFailed, RequestRefused
 from .fetch import fetch_artifact
-from .loading import Fetch, Runtime, Served
+from .loading import Fetch, Served
 from .operations import Revision, refusal, respond
 from .prediction import as_number
 from .routes import INFERENCE, Routes, is_protocols
@@ -35,9 +35,7 @@ _NO_TRAFFIC: Mapping[str | None, str] = {PROBE_STAGE: "predictor.probed", REPLAY
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
-def make_handler(
-    *, runtime: Runtime, environ: Mapping[str, str] | None = None, fetch: Fetch = fetch_artifact
-) -> Handler:
+def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetch: Fetch = fetch_artifact) -> Handler:
     """Load the model that the environment points at and return the handler that serves it.
 
     Args:
@@ -131,7 +129,7 @@ def make_handler(
     return handler
 
 
-def _load(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> tuple[Variants | None, str]:
+def _load(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> tuple[Variants | None, str]:
     """The model (all of them in an experiment), or why there is none; a log line says which and how long it took."""
     started = time.perf_counter()
     try:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
+from perch.domain.formats import formats_of
 from perch.domain.model import Pointer
 
 from .answer import Reading, learn_reading
@@ -21,10 +21,6 @@ from .runtimes import Model, loader_of, zero_row
 from .verify import verify
 
 Fetch = Callable[[str, Pointer], bytes]
-Runtime = Literal["onnx", "torch"]
-
-FORMAT = {"onnx": "onnx", "torch": "safetensors"}
-"""The artifact format that each runtime loads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +36,7 @@ class Served:
     reading: Reading | None
 
 
-def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> Served:
+def load_served(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Served:
     """Load the model that the environment points at.
 
     Raises:
@@ -48,10 +44,11 @@ def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> S
         ArtifactUnreachable: the store did not answer.
     """
     pointer = _pointer(environ)
-    if pointer.format != FORMAT[runtime]:
+    loadable = formats_of(runtime)
+    if pointer.format not in loadable:
         raise ModelUnavailable(
             f"{pointer.model} {pointer.version} is a {pointer.format} artifact; "
-            f"the {runtime} runtime loads {FORMAT[runtime]}"
+            f"the {runtime} runtime loads {', '.join(loadable)}"
         )
     bucket = environ.get("PERCH_STORE")
     if not bucket:
@@ -59,7 +56,7 @@ def load_served(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> S
     data = fetch(bucket, pointer)
     verify(data, pointer)
     try:
-        model = loader_of(runtime)(data)
+        model = loader_of(pointer.format, runtime)(data)
         interface, reading = _learn(model)
     except Exception as error:
         raise ModelUnavailable(

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from perch.domain.formats import FORMATS
+
 from . import protocol, server
 from .answer import Answer
 from .body import body_of
@@ -22,16 +24,13 @@ from .decode import decode
 from .encode import encode
 from .errors import RequestRefused
 from .infer import Inferred, infer
-from .loading import Runtime, Served
+from .loading import Served
 from .records import decode_invocation, decode_records
 from .routes import INFERENCE, Route
 from .variants import Variants
 
 MAX_ANSWER = 6_000_000
 """Characters of an answer's body; Lambda takes 6,291,556 bytes with everything around it."""
-
-PLATFORMS = {"onnx": "onnx_onnxv1", "torch": "pytorch_safetensors"}
-"""What the Open Inference Protocol calls a runtime with its format."""
 
 _JSON = "application/json"
 
@@ -59,7 +58,7 @@ class Revision:
     """One revision of an endpoint: its models, or the reason why it has none."""
 
     endpoint: str
-    runtime: Runtime
+    runtime: str
     variants: Variants | None
     reason: str
 
@@ -120,9 +119,8 @@ class Revision:
     def _metadata(self, variants: Variants, version: str | None) -> dict[str, Any]:
         models = variants.served.values()
         served = next((one for one in models if one.pointer.version == version), variants.champion)
-        return protocol.metadata(
-            served.interface, name=self.endpoint, versions=self.versions, platform=PLATFORMS[self.runtime]
-        )
+        platform = FORMATS[served.pointer.format].platform
+        return protocol.metadata(served.interface, name=self.endpoint, versions=self.versions, platform=platform)
 
     def _description(self, variants: Variants) -> dict[str, Any]:
         served = variants.champion

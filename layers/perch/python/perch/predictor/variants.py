@@ -23,7 +23,7 @@ from perch.domain.experiment import Split
 from perch.domain.model import Pointer
 
 from .errors import ModelUnavailable, RequestRefused
-from .loading import Fetch, Runtime, Served, load_served
+from .loading import Fetch, Served, load_served
 
 USER, VARIANT = "x-perch-user", "x-perch-variant"
 MAX_USER = 256
@@ -95,7 +95,7 @@ class Choice:
         return f"{self.experiment}/{self.name}"
 
 
-def load_variants(runtime: Runtime, environ: Mapping[str, str], fetch: Fetch) -> Variants:
+def load_variants(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Variants:
     """Load every model that the environment names; a model of two variants is loaded once.
 
     Raises:

@@ -7,12 +7,14 @@ is installed where the other runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from perch.artifacts.data import Data
 from perch.artifacts.signature import Signature
+from perch.domain.formats import FORMATS, named
 
 
 class Model(Protocol):
@@ -35,15 +37,13 @@ class Model(Protocol):
         """Predict from all inputs by name, each of its type and shape; outputs as `run` gives them."""
 
 
-def loader_of(runtime: Literal["onnx", "torch"]) -> Callable[[bytes], Model]:
-    """Import an engine and return its loader, which may raise anything for bytes that it cannot load."""
-    if runtime == "onnx":
-        from .onnx import load_onnx  # noqa: PLC0415 - see the module's story
+def loader_of(format_name: str, runtime: str) -> Callable[[Data], Model]:
+    """Import an engine and return its loader of a format, which may raise anything for bytes that it cannot load.
 
-        return load_onnx
-    from .torch import load_torch  # noqa: PLC0415 - see the module's story
-
-    return load_torch
+    Raises:
+        KeyError: the runtime does not load such a format (`perch.domain.formats.formats_of`).
+    """
+    return named(FORMATS[format_name].loaders[runtime])
 
 
 def zero_row(model: Model) -> NDArray[Any]:

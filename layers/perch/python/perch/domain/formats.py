@@ -1,0 +1,90 @@
+"""The table of formats: what a model file can be, who reads it, and where it runs.
+
+    file name ─► Format ─► inspector (registration)     what the file is, and whether anything in it can run code
+                        └► loader, one a runtime        the predictor's way from verified bytes to a model
+    Runtime   ─► the predictor function of an endpoint: a zip with layers, or a container image
+
+A new format is a file that inspects it, a file that loads it, and a row here. Functions are named by their place
+("module:function") and imported when they are used, because none of them is at home everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """A kind of predictor, of `functions/predict_<name>`: a zip with these layers, or an image if it has none."""
+
+    name: str
+    engine: str
+    layers: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """The folder of its handler, under `functions/`."""
+        return f"predict_{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format that is served: how its files end, who reads them, and what loads them on which runtime.
+
+    `platform` is what the Open Inference Protocol calls it. The first runtime is the one that suits it best.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    platform: str
+    inspector: str
+    loaders: Mapping[str, str]
+
+
+RUNTIMES = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(name="onnx", engine="ONNX Runtime", layers=("onnxruntime",)),
+        Runtime(name="torch", engine="PyTorch"),
+    )
+}
+
+FORMATS = {
+    fmt.name: fmt
+    for fmt in (
+        Format(
+            name="onnx",
+            suffixes=(".onnx",),
+            platform="onnx_onnxv1",
+            inspector="perch.artifacts.onnx_file:inspect_onnx",
+            loaders={"onnx": "perch.predictor.runtimes.onnx:load_onnx"},
+        ),
+        Format(
+            name="safetensors",
+            suffixes=(".safetensors",),
+            platform="pytorch_safetensors",
+            inspector="perch.artifacts.safetensors_file:inspect_safetensors",
+            loaders={"torch": "perch.predictor.runtimes.torch:load_torch"},
+        ),
+    )
+}
+
+
+def format_of(name: str) -> Format | None:
+    """Return the format that a file name stands for, or None when it is not the name of a model that is served."""
+    return next((fmt for fmt in FORMATS.values() if name.lower().endswith(fmt.suffixes)), None)
+
+
+def formats_of(runtime: str) -> tuple[str, ...]:
+    """Return the names of the formats that a runtime loads."""
+    return tuple(fmt.name for fmt in FORMATS.values() if runtime in fmt.loaders)
+
+
+def named(place: str) -> Callable[..., Any]:
+    """Import the function that a row names as "module:function"."""
+    module, _, function = place.partition(":")
+    found: Callable[..., Any] = getattr(import_module(module), function)
+    return found
