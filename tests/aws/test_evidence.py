@@ -18,7 +18,8 @@ from perch.domain.evidence import QUANTILES, Arm, CustomMetric, Habits, Measures
 from perch.local.compute.emf import measurements
 from perch.local.metrics.api import MetricsApi
 from perch.local.metrics.store import MetricStore
-from perch.predictor.handler import PROBE_STAGE, REPLAY_STAGE, make_handler
+from perch.predictor.handler import make_handler
+from perch.predictor.journal import PROBE_STAGE, REPLAY_STAGE
 from tests.unit.test_predictor import MODEL, environment, event, pointer
 from tests.unit.values import T0
 

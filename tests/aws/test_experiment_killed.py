@@ -1,7 +1,5 @@
 """Killing the driver after each AWS call of a tick that brakes a variant, and letting the next tick go on."""
 
-import os
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -9,9 +7,10 @@ import pytest
 from perch.app.change_experiment import end_experiment, start_experiment
 from perch.domain.policy import RolloutPolicy, Settings
 from perch.domain.rollout import Routing
-from tests.aws.deployment import deployed
-from tests.aws.test_killed import Assassin, ending
+from tests.aws.assassin import ending, tell
 from tests.unit.values import CANARY
+
+pytestmark = pytest.mark.slow
 
 DIRECT = replace(CANARY, rollout=RolloutPolicy(strategy="direct", settle_s=60))
 
@@ -44,30 +43,19 @@ def life(d, assassin):
             d.tick()
 
 
-def tell():
-    """Tell the story; return how it ended, and how it ended for each killed driver."""
-    with deployed(Settings(name="perch", endpoints=(DIRECT,))) as d:
-        for version in ("v2", "v3"):
-            d.registered(version)
-        d.live("v1")
-        assassin, end = Assassin(), None
-        assassin.watch(d.clients)
-        try:
-            life(d, assassin)
-            end = ending(d) | {"experiment": d.state.experiment, "carried": d.state.stable.experiment}
-        except Exception as error:
-            end = repr(error)
-            raise
-        finally:
-            if assassin.dead:
-                os.write(assassin.report, pickle.dumps(end))
-                os._exit(0)
-        return end, list(assassin.endings())
+def both_are_there(d):
+    for version in ("v2", "v3"):
+        d.registered(version)
+    d.live("v1")
+
+
+def all_that_matters(d):
+    return ending(d) | {"experiment": d.state.experiment, "carried": d.state.stable.experiment}
 
 
 def test_an_experiment_ends_the_same_wherever_its_driver_dies():
     """One ExperimentStarted, one VariantBraked, one end; the winner serves, and carries no experiment."""
-    unharmed, others = tell()
+    unharmed, others = tell(Settings(name="perch", endpoints=(DIRECT,)), both_are_there, life, all_that_matters)
 
     assert unharmed["stable"][1] == "v3"
     assert unharmed["alias"] == Routing(version=unharmed["stable"][0])

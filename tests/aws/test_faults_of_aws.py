@@ -20,8 +20,8 @@ from perch.app.start import start
 from perch.domain.names import AlarmName
 from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings, Step
 from perch.domain.rollout import Phase, Routing
+from tests.aws.assassin import ending
 from tests.aws.deployment import FUNCTION, deployed, deployment
-from tests.aws.test_killed import ending
 from tests.aws.trouble import DENIED, FAILED, LOST, OPERATIONS, SERVICES, THROTTLED, Trouble, refusal
 from tests.unit.values import CANARY
 

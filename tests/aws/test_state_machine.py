@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import HealthCheck, note, settings
 from hypothesis import Phase as Explore
@@ -33,6 +34,8 @@ from perch.domain.sequential import Share, enough
 from perch.domain.tally import Tally
 from tests.aws.deployment import FUNCTION, Deployment, answers, deployed
 from tests.aws.trouble import OPERATIONS, WAYS, Trouble
+
+pytestmark = pytest.mark.slow
 
 LONG = int(os.environ.get("PERCH_STATE_MACHINE", "0"))
 TERMINAL = {phase for phase, after in LEGAL.items() if not after}
