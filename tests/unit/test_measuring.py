@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from perch.aws.logs import Logs
 from perch.local.compute.emf import measurements
 from perch.predictor import capture
-from perch.predictor.handler import PROBE_STAGE, REPLAY_STAGE, Handler, make_handler
+from perch.predictor.handler import Handler, make_handler
+from perch.predictor.journal import PROBE_STAGE, REPLAY_STAGE
 from perch.predictor.prediction import BUCKETS, as_number
 from tests.unit.test_predictor import CONTEXT, MODEL, ask, environment, event, lines, pointer
 

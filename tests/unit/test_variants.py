@@ -10,7 +10,8 @@ import pytest
 
 from perch.domain.experiment import Split
 from perch.domain.ramp import ramp, whole
-from perch.predictor.handler import PROBE_STAGE, Handler, make_handler
+from perch.predictor.handler import Handler, make_handler
+from perch.predictor.journal import PROBE_STAGE
 from tests.unit.test_predictor import CONTEXT, MODEL, environment, event, lines, onnx_model, pointer
 
 __all__ = ["lines"]  # the fixture

@@ -112,17 +112,30 @@ def golden(model: ModelVersion) -> tuple[Probe, ...]:
     """
     if model.probes:
         return model.probes
-    if "features" not in model.signature:
-        return (Probe(inputs=tuple(map(_made, model.signature["inputs"]))),)
-    features = int(model.signature["features"])
-    rows = 3 if features <= 4096 else 1
-    return tuple(Probe(features=(tuple(float((i + j) % 4) for j in range(features)),)) for i in range(rows))
+    signature = Signature.from_json(model.signature)
+    if not signature.is_matrix:
+        return (Probe(inputs=tuple(_made(tensor, signature) for tensor in model.signature["inputs"])),)
+    rows = 3 if signature.features <= 4096 else 1
+    made = ([float((i + j) % 4) for j in range(signature.features)] for i in range(rows))
+    return tuple(Probe(features=(tuple(_in_ranges(row, signature)),)) for row in made)
 
 
-def _made(tensor: Mapping[str, Any]) -> Mapping[str, Any]:
+def _in_ranges(row: list[float], signature: Signature) -> list[float]:
+    """A row with each value moved into the range that the model's author declared of it, if any."""
+    for name, rule in signature.ranges.rules if signature.ranges else ():
+        column = signature.column(name)
+        for place in range(len(row)) if column is None else (column,):
+            row[place] = float(rule.nearest(row[place]))
+    return row
+
+
+def _made(tensor: Mapping[str, Any], signature: Signature) -> Mapping[str, Any]:
     """An input of one row that a signature admits: zeros, false, empty texts (an index has to be in its range)."""
     shape = [max(int(size), 1) for size in tensor["shape"]]
     nothing = {"BOOL": False, "BYTES": ""}.get(tensor["datatype"], 0)
+    declared = dict(signature.ranges.rules) if signature.ranges else {}
+    if tensor["name"] in declared:
+        nothing = declared[tensor["name"]].nearest(nothing)
     return {
         "name": tensor["name"],
         "datatype": tensor["datatype"],

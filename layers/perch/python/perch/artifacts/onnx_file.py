@@ -14,11 +14,13 @@ limits say).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .outputs import declared_output
+from .ranges import read_ranges
 from .signature import DATATYPES, NUMBERS, Signature, Tensor
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -61,7 +63,7 @@ def inspect_onnx(data: bytes) -> Inspected:
     return Inspected(
         format="onnx",
         runtimes=("onnx",),
-        signature=signature,
+        signature=replace(signature, ranges=read_ranges(metadata, signature)),
         details={
             "ir_version": int(model.ir_version),
             "opsets": {opset.domain or "ai.onnx": int(opset.version) for opset in model.opset_import},

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -23,6 +23,7 @@ from .architecture import Architecture, parse_architecture
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .outputs import declared_output
+from .ranges import read_ranges
 from .signature import Signature, Tensor
 
 ARCHITECTURE_KEY = "perch.architecture"
@@ -45,13 +46,14 @@ def inspect_safetensors(data: bytes) -> Inspected:
     """Read what a safetensors file is. Raises `ArtifactRefused`."""
     header = read_header(data)
     architecture = read_architecture(header)
+    signature = Signature(
+        inputs=(Tensor(name="features", datatype="FP32", shape=(-1, architecture.features)),),
+        outputs=(Tensor(name="output", datatype="FP32", shape=(-1, architecture.outputs)),),
+    )
     return Inspected(
         format="safetensors",
         runtimes=("torch",),
-        signature=Signature(
-            inputs=(Tensor(name="features", datatype="FP32", shape=(-1, architecture.features)),),
-            outputs=(Tensor(name="output", datatype="FP32", shape=(-1, architecture.outputs)),),
-        ),
+        signature=replace(signature, ranges=read_ranges(header.metadata, signature)),
         details={
             "layers": architecture.summary,
             "parameters": sum(math.prod(shape) for kind, shape in header.tensors.values() if kind == "F32"),

@@ -52,6 +52,14 @@ class Range:
     max: float | None = None
     values: tuple[Any, ...] | None = None
 
+    def nearest(self, value: Any) -> Any:
+        """Return the value that lies in the range and next to a given one (of texts: the first)."""
+        if self.values is not None:
+            numbers = not isinstance(self.values[0], str)
+            return min(self.values, key=lambda one: abs(one - value)) if numbers else self.values[0]
+        least = value if self.min is None else max(value, self.min)
+        return least if self.max is None else min(least, self.max)
+
     def to_json(self) -> dict[str, Any]:
         """Return what is said, and nothing else."""
         said = {"min": self.min, "max": self.max, "values": None if self.values is None else list(self.values)}

@@ -3,7 +3,8 @@
 `PERCH_CAPTURE` is the share, 0 to 1. Whether a request is captured follows from a hash of its id: nothing random
 happens on the request path. Refusals and failures are not captured, nor are probes and replays.
 
-The line is apart from the request's own, because it holds what clients sent. What is too large is left out and said so:
+The line is apart from the request's own, because it holds what clients sent; of the user, if the request names one,
+only a pseudonym. What is too large is left out and said so:
 `features` is null when the body has over 64 KB or the request over 20 rows.
 """
 
@@ -44,6 +45,8 @@ def captured(
     request_id: str,
     names: Mapping[str, str],
     revision: str,
+    user: str | None = None,
+    cache: str | None = None,
     body_size: int,
     features: Any,
     answer: Mapping[str, Any],
@@ -56,6 +59,8 @@ def captured(
         request_id: id of the request.
         names: model, version and, while an experiment runs, variant.
         revision: Lambda version.
+        user: pseudonym of the user whom the request names.
+        cache: whether it was answered from the cache ("hit"), which is why it was so fast.
         body_size: length of the request's body.
         features: the rows as the model got them, n by features.
         answer: the answer's body: `predictions` of n rows, maybe `probabilities`.
@@ -71,6 +76,8 @@ def captured(
         "request_id": request_id,
         **names,
         "revision": revision,
+        **({"user": user} if user else {}),
+        **({"cache": cache} if cache else {}),
         "latency_ms": ms,
         "at": datetime.fromtimestamp(at / 1000, UTC).isoformat(timespec="milliseconds"),
     }

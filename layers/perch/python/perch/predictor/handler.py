@@ -1,14 +1,15 @@
 """The predictor's Lambda handler: made once at import, which is Lambda's init phase, and then fast.
 
-    event ─► routes ─► variants (which model) ─► decode ─► infer ─► answer ─► one log line
+    event ─► routes ─► variants (which model) ─► decode ─► infer ─► answer ─► one log line (`journal`)
 
 The same model answers in three ways: `POST /models/{endpoint}/predict` (ours), `POST /v2/models/{endpoint}/infer` (Open
 Inference Protocol) and `POST …/invocations` (MLflow's scoring server). 400, 413, 415: the request is at fault; 500: the
-model raised; 503: there is no model to run, and why. `operations` has what the other routes tell.
+model raised; 503: there is no model to run, and why. `operations` has what the other routes tell. A request is named by
+Lambda's id, and beside it by the client's own (`identity`).
 
 A request makes no AWS call (law 7). Its trace is one log line (`telemetry`) and, for a share of them, a second one
 with what was asked (`capture`). A probe or a replay, which the control side sends by qualified invoke, is answered
-alike, and neither counted nor captured.
+alike, by the model itself and never from the cache, and neither counted nor captured.
 """
 
 from __future__ import annotations
@@ -19,18 +20,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import capture, telemetry
+from .cache import Memo, read_cache
 from .errors import ModelUnavailable, PredictionFailed, RequestRefused
 from .fetch import fetch_artifact
+from .identity import client_id
+from .journal import NO_TRAFFIC, Journal, Noted
 from .loading import Fetch, Served
 from .operations import Revision, refusal, respond
-from .prediction import as_number
 from .routes import INFERENCE, Routes, is_protocols
 from .variants import VARIANT, Choice, Variants, load_variants
-
-PROBE_STAGE, REPLAY_STAGE = "perch-probe", "perch-replay"
-"""`requestContext.stage` of a probe and of a replay; API Gateway sets it for all others, so that no client can."""
-
-_NO_TRAFFIC: Mapping[str | None, str] = {PROBE_STAGE: "predictor.probed", REPLAY_STAGE: "predictor.replayed"}
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -45,11 +43,16 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
 
     Raises:
         ArtifactUnreachable: the store did not answer; the init fails, and Lambda begins again.
-        ValueError: PERCH_CAPTURE is no share.
+        ValueError: PERCH_CAPTURE is no share, or PERCH_CACHE does not describe a cache.
     """
     variables = os.environ if environ is None else environ
     endpoint = variables.get("PERCH_ENDPOINT", "")
-    share = capture.read_share(variables)
+    cache = read_cache(variables)
+    journal = Journal(
+        endpoint=endpoint,
+        share=capture.read_share(variables),
+        salt=f"{variables.get('PERCH_STORE', '')}/{endpoint}",
+    )
     variants, reason = _load(runtime, variables, fetch)
     about = Revision(endpoint=endpoint, runtime=runtime, variants=variants, reason=reason)
     routes = Routes(endpoint, about.versions)
@@ -60,70 +63,27 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         started = time.perf_counter()
         request_id: str = context.aws_request_id
         revision: str = context.function_version
+        asked = event.get("requestContext") or {}
+        stage, named = asked.get("stage"), client_id(event)
+        memo = None if cache is None or stage in NO_TRAFFIC else Memo(cache, revision, time.time(), fresh=cold)
         served, choice = variants.champion if variants else None, None
         try:
             route = routes.find(event)
             if variants is not None and route.operation in INFERENCE:
                 served, choice = variants.choose(event, request_id, route.version)
-            outcome = about.answer(route, event, served, request_id)
+            outcome = about.answer(route, event, served, request_id, memo)
         except RequestRefused as refused:
             outcome = refusal(refused.status, str(refused), allow=refused.allow, bare=is_protocols(event))
         except PredictionFailed as failed:
             outcome = refusal(500, str(failed), rows=failed.rows, bare=is_protocols(event))
         names = _names(served, choice)
-        outcome, answer = respond(outcome, names=names, revision=revision, request_id=request_id)
-        status, rows, error = outcome.status, outcome.rows, outcome.error
+        outcome, answer = respond(outcome, names=names, revision=revision, request_id=request_id, client_id=named)
         if choice is not None:
             answer["headers"][VARIANT] = choice.name
         ms = (time.perf_counter() - started) * 1000
-        line: dict[str, Any] = {
-            "level": "ERROR" if status >= 500 else "INFO",
-            "event": "predictor.answered",
-            "request_id": request_id,
-            **names,
-            **({"sticky": choice.sticky} if choice else {}),
-            "status": status,
-            "rows": rows,
-        }
-        predicted = outcome.answer
-        if error is not None:
-            line["error"] = error
-        elif predicted is not None:
-            line["predictions"] = predicted.predictions[: telemetry.MAX_PREDICTIONS]
-        asked = event.get("requestContext") or {}
-        if (uncounted := _NO_TRAFFIC.get(asked.get("stage"))) is not None:
-            line["event"] = uncounted
-            line["latency_ms"] = ms
-            line["revision"] = revision
-        else:
-            at = asked.get("timeEpoch") or int(time.time() * 1000)
-            line = telemetry.with_metrics(
-                line,
-                endpoint=endpoint,
-                revision=revision,
-                variant=choice.dimension if choice else None,
-                status=status,
-                ms=ms,
-                at=at,
-                cold=cold,
-                prediction=as_number(predicted.predictions) if predicted is not None and error is None else None,
-            )
-            features = outcome.features
-            if features is not None and predicted is not None and share and capture.wanted(request_id, share):
-                telemetry.write_text(
-                    capture.captured(
-                        request_id=request_id,
-                        names=names,
-                        revision=revision,
-                        body_size=len(event["body"]),
-                        features=features,
-                        answer=predicted.to_json(),
-                        ms=ms,
-                        at=at,
-                    )
-                )
+        at = asked.get("timeEpoch") or int(time.time() * 1000)
+        journal.write(Noted(event, request_id, named, revision, names, choice, outcome, ms, at, cold), stage)
         cold = False
-        telemetry.write(line)
         return answer
 
     return handler

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
 
 from .errors import RequestRefused
+from .limits import Limits, limits_of
 from .tensors import KINDS, datatype_of
 
 Axes = Mapping[str, Sequence[str | None]]
@@ -37,6 +38,8 @@ class Interface:
     outputs: Mapping[str, tuple[int, Tensor]]
     axes: Axes
     matrix: Tensor | None
+    signature: Signature
+    limits: Limits | None = None
 
     @cached_property
     def is_columns(self) -> bool:
@@ -136,6 +139,8 @@ def interface_of(signature: Signature, axes: Axes | None = None) -> Interface:
         outputs={tensor.name: (position, tensor) for position, tensor in enumerate(signature.outputs)},
         axes=named,
         matrix=signature.inputs[0] if signature.is_matrix else None,
+        signature=signature,
+        limits=limits_of(signature),
     )
 
 

@@ -20,6 +20,8 @@ from perch.domain.formats import FORMATS
 from . import protocol, server
 from .answer import Answer
 from .body import body_of
+from .cache import HEADER as CACHE
+from .cache import Found, Memo
 from .decode import decode
 from .encode import encode
 from .errors import RequestRefused
@@ -39,7 +41,8 @@ class Outcome(NamedTuple):
     """What one request came to.
 
     `error` is the sentence of the body if any; `features` the rows that a matrix model was given; `answer` what was
-    predicted, if the model's outputs can be read so; `tail` the bytes behind the JSON.
+    predicted, if the model's outputs can be read so; `tail` the bytes behind the JSON; `cache` whether the outputs come
+    from the cache; `id` the client's own name for the request, if the protocol's body has one.
     """
 
     status: int
@@ -51,6 +54,22 @@ class Outcome(NamedTuple):
     answer: Answer | None = None
     bare: bool = False
     tail: bytes | None = None
+    cache: Found | None = None
+    id: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What it adds to the headers of the answer."""
+        allow = {"allow": self.allow} if self.allow else {}
+        return allow if self.cache is None else {**allow, CACHE: self.cache}
+
+
+class Call(NamedTuple):
+    """What a prediction needs beside the request: for whom it is logged, and where answers are kept (None: nowhere)."""
+
+    endpoint: str
+    request_id: str
+    memo: Memo | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +88,9 @@ class Revision:
             return []
         return list(dict.fromkeys(served.pointer.version for served in self.variants.served.values()))
 
-    def answer(self, route: Route, event: Mapping[str, Any], served: Served | None, request_id: str) -> Outcome:
+    def answer(
+        self, route: Route, event: Mapping[str, Any], served: Served | None, request_id: str, memo: Memo | None = None
+    ) -> Outcome:
         """Answer one request.
 
         Args:
@@ -77,6 +98,7 @@ class Revision:
             event: the whole of it.
             served: the model that answers, None if there is none.
             request_id: for the log.
+            memo: the cache, if the request takes part in it.
 
         Raises:
             RequestRefused: the request is at fault.
@@ -84,7 +106,7 @@ class Revision:
         """
         operation = route.operation
         if served is not None and operation in INFERENCE:
-            return _ANSWERS[operation](served, event, request_id, self.endpoint)
+            return _ANSWERS[operation](served, event, Call(self.endpoint, request_id, memo))
         if (always := self._always(operation)) is not None:
             return Outcome(200, always, bare=True)
         if served is None or self.variants is None:
@@ -107,6 +129,11 @@ class Revision:
             return {"version": server.VERSION}
         if operation == "models":
             return {"models": [self.endpoint]}
+        if operation == "openapi":
+            from .openapi import of_predictor  # noqa: PLC0415 - asked for now and then, by people
+
+            champion = self.variants.champion if self.variants else None
+            return of_predictor(self.endpoint, self.versions, champion.interface if champion else None)
         return self._index() if operation == "index" else None
 
     def _index(self) -> list[dict[str, str]]:
@@ -142,7 +169,7 @@ def refusal(status: int, sentence: str, *, rows: int = 0, allow: str | None = No
 
 
 def respond(
-    outcome: Outcome, *, names: Mapping[str, str], revision: str, request_id: str
+    outcome: Outcome, *, names: Mapping[str, str], revision: str, request_id: str, client_id: str | None = None
 ) -> tuple[Outcome, dict[str, Any]]:
     """Make an HTTP answer (payload format 2.0) of an outcome.
 
@@ -151,16 +178,19 @@ def respond(
         names: the model that answered, its version, the variant.
         revision: Lambda version.
         request_id: Lambda's.
+        client_id: the client's own name for the request, which comes back to it.
 
     Returns:
         The outcome, another one if its answer cannot be sent, and the answer.
     """
-    headers = {"content-type": _JSON}
-    if outcome.allow:
-        headers["allow"] = outcome.allow
+    headers = {"content-type": _JSON, "x-request-id": client_id or request_id}
+    if client_id is not None:
+        headers["x-perch-request-id"] = request_id
+    headers |= outcome.headers
     if outcome.bare:
         headers["x-perch-revision"] = revision
-        headers["x-request-id"] = request_id
+        if (version := names.get("version")) is not None:
+            headers["x-perch-version"] = version
         body = outcome.body
         if outcome.status == 500:
             body = {"error": f"{outcome.error} (request {request_id})"}
@@ -176,7 +206,7 @@ def respond(
             headers.update(more)
     except ValueError:  # a text that is no Unicode
         failed = refusal(500, "the model gave a text that is no Unicode", rows=outcome.rows, bare=outcome.bare)
-        return respond(failed, names=names, revision=revision, request_id=request_id)
+        return respond(failed, names=names, revision=revision, request_id=request_id, client_id=client_id)
     if len(text) > MAX_ANSWER // 6 and _on_the_wire(text, binary=binary) > MAX_ANSWER:
         large = refusal(
             413,
@@ -184,7 +214,7 @@ def respond(
             rows=outcome.rows,
             bare=outcome.bare,
         )
-        return respond(large, names=names, revision=revision, request_id=request_id)
+        return respond(large, names=names, revision=revision, request_id=request_id, client_id=client_id)
     answer: dict[str, Any] = {"statusCode": outcome.status, "headers": headers, "body": text}
     if binary:
         answer["isBase64Encoded"] = True
@@ -196,7 +226,7 @@ def _on_the_wire(text: str, *, binary: bool) -> int:
     return len(text) if binary else len(json.dumps(text))
 
 
-def _predict(served: Served, event: Mapping[str, Any], request_id: str, _: str) -> Outcome:
+def _predict(served: Served, event: Mapping[str, Any], call: Call) -> Outcome:
     model, matrix = served.model, served.interface.matrix
     if matrix is not None:
         inputs = {matrix.name: decode(event, model.features, model.dtype)}
@@ -204,12 +234,12 @@ def _predict(served: Served, event: Mapping[str, Any], request_id: str, _: str) 
         inputs = decode_records(body_of(event), served.interface)
     else:
         raise RequestRefused(400, "this model takes no rows of features; ask POST /v2/models/…/infer")
-    return _told(served, inputs, infer(served, inputs, request_id))
+    return _told(served, inputs, infer(served, inputs, call.request_id, call.memo))
 
 
-def _invoke(served: Served, event: Mapping[str, Any], request_id: str, _: str) -> Outcome:
+def _invoke(served: Served, event: Mapping[str, Any], call: Call) -> Outcome:
     inputs = decode_invocation(body_of(event), served.interface, served.model.dtype)
-    outcome = _told(served, inputs, infer(served, inputs, request_id))
+    outcome = _told(served, inputs, infer(served, inputs, call.request_id, call.memo))
     if outcome.answer is None:
         return outcome._replace(body={"predictions": outcome.body["outputs"]})
     return outcome
@@ -223,18 +253,28 @@ def _told(served: Served, inputs: Mapping[str, Any], inferred: Inferred) -> Outc
             name: protocol.finite(name, inferred.outputs[position], inferred.rows)
             for name, (position, _) in served.interface.outputs.items()
         }
-        return Outcome(200, {"outputs": outputs}, inferred.rows)
+        return Outcome(200, {"outputs": outputs}, inferred.rows, cache=inferred.cache)
     features = None if matrix is None else inputs[matrix.name]
-    return Outcome(200, answer.to_json(), inferred.rows, features=features, answer=answer)
+    return Outcome(200, answer.to_json(), inferred.rows, features=features, answer=answer, cache=inferred.cache)
 
 
-def _infer(served: Served, event: Mapping[str, Any], request_id: str, endpoint: str) -> Outcome:
+def _infer(served: Served, event: Mapping[str, Any], call: Call) -> Outcome:
     interface = served.interface
     asked = protocol.decode_request(event, interface)
-    inferred = infer(served, asked.inputs, request_id)
-    body, tail = protocol.encode_answer(asked, inferred, interface, name=endpoint, version=served.pointer.version)
+    inferred = infer(served, asked.inputs, call.request_id, call.memo)
+    body, tail = protocol.encode_answer(asked, inferred, interface, name=call.endpoint, version=served.pointer.version)
     features = None if interface.matrix is None else asked.inputs[interface.matrix.name]
-    return Outcome(200, body, inferred.rows, features=features, answer=inferred.answer, bare=True, tail=tail)
+    return Outcome(
+        200,
+        body,
+        inferred.rows,
+        features=features,
+        answer=inferred.answer,
+        bare=True,
+        tail=tail,
+        cache=inferred.cache,
+        id=asked.id,
+    )
 
 
 _ANSWERS = {"predict": _predict, "invocations": _invoke, "infer": _infer}

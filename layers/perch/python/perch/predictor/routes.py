@@ -4,7 +4,7 @@
     /models/{endpoint}/predict            POST predict                    ours
     /models/{endpoint}/invocations        POST invocations                MLflow's scoring server
     /v2/models/{endpoint}[/versions/{v}]  GET metadata · /ready GET · /infer POST      Open Inference Protocol
-    /v2 · /v2/health/… · /v2/models · /v2/repository/index
+    /v2 · /v2/health/… · /v2/models · /v2/repository/index · /openapi.json
     /invocations · /ping · /health · /version     where the endpoint is alone: a Function URL, a container
 
 A stage or a base path may come before it (any but `models` and `v2`).
@@ -52,6 +52,7 @@ class Routes:
             "/ping": Route("ping", "GET"),
             "/health": Route("ping", "GET"),
             "/version": Route("version", "GET"),
+            "/openapi.json": Route("openapi", "GET"),
         }
         for prefix, version in [(v2, None), *((f"{v2}/versions/{version}", version) for version in versions)]:
             self._table[prefix] = Route("metadata", "GET", version)

@@ -5,8 +5,14 @@ experiment runs, for this variant (what the client did wrong is not the variant'
 and for whatever reads the log downstream. A probe or a replay is logged without `_aws`: it is not traffic.
 
 The first request that a process answers is slow for a reason that is not the model's, so it is counted apart: it has
-ColdStarts and ColdLatency where every other one has Latency. These and Prediction (see `prediction`) count for the
-revision only, which is where they are compared; every further series would be billed.
+ColdStarts and ColdLatency where every other one has Latency. An answer out of the cache is fast, and never a failure,
+for a reason that is not the model's either, so it has CachedLatency: were it not apart, a candidate, whose cache is
+empty, would look slow and frail beside a stable revision whose cache is full. For the same reason it counts for no
+variant. It does count as a request and with its Prediction, which tell what users asked for and were told. CacheHits is
+1 or 0, so that its average is the hit rate.
+
+These and Prediction (see `prediction`) count for the revision only, which is where they are compared; every further
+series would be billed.
 """
 
 from __future__ import annotations
@@ -18,9 +24,15 @@ from typing import Any
 
 import msgspec
 
+from .cache import Found
 from .encode import encode
 
-_UNITS = {"Latency": "Milliseconds", "ColdLatency": "Milliseconds", "Prediction": "None"}
+_UNITS = {
+    "Latency": "Milliseconds",
+    "ColdLatency": "Milliseconds",
+    "CachedLatency": "Milliseconds",
+    "Prediction": "None",
+}
 
 
 def _directive(dimensions: list[list[str]], *names: str) -> dict[str, Any]:
@@ -28,23 +40,34 @@ def _directive(dimensions: list[list[str]], *names: str) -> dict[str, Any]:
     return {"Namespace": "Perch", "Dimensions": dimensions, "Metrics": metrics}
 
 
-def _directives(*, cold: bool, predicted: bool, variant: bool) -> msgspec.Raw:
+def _directives(*, cold: bool, predicted: bool, variant: bool, cache: Found | None) -> msgspec.Raw:
     """Name the metrics of a line: CloudWatch refuses a whole line that lacks one of those that it names."""
-    timed = () if cold else ("Latency",)
-    own = (*(("ColdStarts", "ColdLatency") if cold else ()), *(("Prediction",) if predicted else ()))
+    timed = () if cold or cache == "hit" else ("Latency",)
+    own = (
+        *(("ColdStarts", "ColdLatency") if cold else ()),
+        *(("CacheHits",) if cache else ()),
+        *(("CachedLatency",) if cache == "hit" else ()),
+        *(("Prediction",) if predicted else ()),
+    )
     found = [
         _directive([["Endpoint"], ["Endpoint", "Revision"]], "Requests", "Failures", "ClientErrors", *timed),
-        *([_directive([["Endpoint", "Variant"]], "Requests", "Failures", *timed)] if variant else []),
+        *(
+            [_directive([["Endpoint", "Variant"]], "Requests", "Failures", *timed)]
+            if variant and cache != "hit"
+            else []
+        ),
         *([_directive([["Endpoint", "Revision"]], *own)] if own else []),
     ]
     return msgspec.Raw(msgspec.json.encode(found))
 
 
+_FOUND: tuple[Found | None, ...] = (None, "miss", "hit")
 _METRICS = {
-    (cold, predicted, variant): _directives(cold=cold, predicted=predicted, variant=variant)
+    (cold, predicted, variant, cache): _directives(cold=cold, predicted=predicted, variant=variant, cache=cache)
     for cold, predicted, variant in itertools.product((False, True), repeat=3)
+    for cache in _FOUND
 }
-"""Encoded once: by (cold, predicted, variant)."""
+"""Encoded once: by (cold, predicted, variant, cache)."""
 
 MAX_PREDICTIONS = 20
 """Predictions of one request that the line repeats; `rows` says how many there were."""
@@ -71,6 +94,7 @@ def with_metrics(
     cold: bool,
     prediction: float | None = None,
     variant: str | None = None,
+    cache: Found | None = None,
 ) -> dict[str, Any]:
     """Add the metrics of one request to its line.
 
@@ -84,8 +108,9 @@ def with_metrics(
         cold: whether it was the first that this process answered.
         prediction: the number of what was predicted, None if nothing was.
         variant: "<experiment>/<variant>" while an experiment runs.
+        cache: whether it was answered from the cache, None if it took no part; a hit is never `cold`.
     """
-    directives = _METRICS[cold, prediction is not None, variant is not None]
+    directives = _METRICS[cold, prediction is not None, variant is not None, cache]
     measured: dict[str, Any] = {
         "_aws": {"Timestamp": at, "CloudWatchMetrics": directives},
         "Endpoint": endpoint,
@@ -99,8 +124,12 @@ def with_metrics(
     if cold:
         measured["ColdStarts"] = 1
         measured["ColdLatency"] = ms
+    elif cache == "hit":
+        measured["CachedLatency"] = ms
     else:
         measured["Latency"] = ms
+    if cache is not None:
+        measured["CacheHits"] = 1 if cache == "hit" else 0
     if prediction is not None:
         measured["Prediction"] = prediction
     measured.update(line)

@@ -7,6 +7,7 @@ would only wait for itself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from perch.artifacts.outputs import OUTPUT_KEY
+from perch.artifacts.ranges import read_ranges
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
 
 _TYPES: dict[str, tuple[str, type[np.generic]]] = {
@@ -47,9 +49,11 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
-        self.signature = Signature(
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        signature = Signature(
             inputs=tuple(map(_tensor, inputs)), outputs=tuple(map(_tensor, self._session.get_outputs()))
         )
+        self.signature = replace(signature, ranges=read_ranges(metadata, signature))
         for tensor in self.signature.inputs:
             if tensor.datatype not in DATATYPES or tensor.shape is None:
                 raise ValueError(f"input {tensor.name!r} is of type {tensor.datatype} and shape {tensor.shape}")
@@ -58,7 +62,7 @@ class OnnxModel:
         }
         self.features = self.signature.features if self.signature.is_matrix else 0
         self.dtype: np.dtype[Any] = np.dtype(_TYPES[inputs[0].type][1])
-        self.output: str | None = self._session.get_modelmeta().custom_metadata_map.get(OUTPUT_KEY)
+        self.output: str | None = metadata.get(OUTPUT_KEY)
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """All outputs: arrays, and lists of dicts where scikit-learn's converter put a ZipMap."""
