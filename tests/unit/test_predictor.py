@@ -23,7 +23,6 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from moto import mock_aws
 from onnx import TensorProto, helper, numpy_helper
 
 import perch.predictor.loading
@@ -32,8 +31,7 @@ from perch.predictor import fetch as fetching
 from perch.predictor.body import MAX_BODY
 from perch.predictor.decode import MAX_ROWS, decode
 from perch.predictor.encode import encode
-from perch.predictor.errors import ArtifactUnreachable, ModelUnavailable, RequestRefused
-from perch.predictor.fetch import fetch_artifact
+from perch.predictor.errors import RequestRefused
 from perch.predictor.handler import Handler, make_handler
 
 CONTEXT = SimpleNamespace(aws_request_id="request-1", function_version="7")
@@ -508,59 +506,6 @@ def test_law_7_the_request_path_makes_no_aws_call(handler: Handler, monkeypatch:
         probe,
     ]
     assert [ask(handler, one)[0] for one in asked] == [200, 500, 400, 200, 200]
-
-
-# Fetching.
-
-
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A versioned bucket named `store`; gives the S3 client."""
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-west-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    with mock_aws():
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="store", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-        s3.put_bucket_versioning(Bucket="store", VersioningConfiguration={"Status": "Enabled"})
-        yield s3
-
-
-def test_exactly_the_registered_version_is_fetched(store: Any) -> None:
-    """A later upload to the same key is not what this revision serves."""
-    key = "models/table/v1/model.onnx"
-    first = store.put_object(Bucket="store", Key=key, Body=MODEL)["VersionId"]
-    store.put_object(Bucket="store", Key=key, Body=b"something else")
-    found = pointer(MODEL, version_id=first)
-    assert fetch_artifact("store", found) == MODEL
-    handler = make_handler(runtime="onnx", environ=environment(found))
-    assert ask(handler, event({"features": [[1, 0, 0]]}))[1]["predictions"] == [1]
-
-
-def test_an_object_of_another_size_is_not_even_read(store: Any) -> None:
-    """A size is compared before a byte is fetched."""
-    version = store.put_object(Bucket="store", Key=pointer(MODEL).key, Body=MODEL)["VersionId"]
-    with pytest.raises(ModelUnavailable, match="so it was not read"):
-        fetch_artifact("store", pointer(MODEL, version_id=version, size=5))
-
-
-def test_a_store_that_says_no_is_a_reason_to_answer_503(store: Any) -> None:
-    """No such object, no such version: this revision will never have a model."""
-    handler = make_handler(runtime="onnx", environ=environment(pointer(MODEL, version_id="null")))
-    status, body = ask(handler, event({"features": [[1, 0, 0]]}))
-    assert status == 503
-    assert "s3://store/models/table/v1/model.onnx (version null) cannot be read: NoSuch" in body["error"]
-
-
-def test_a_store_that_does_not_answer_fails_the_init(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says nothing of the model; Lambda begins again with a fresh environment instead of keeping a dead one."""
-    for name, value in {"ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "test", "DEFAULT_REGION": "eu-west-1"}.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
-    with pytest.raises(ArtifactUnreachable, match="could not be fetched"):
-        make_handler(runtime="onnx", environ=environment(pointer(MODEL)))
 
 
 # Anything at all.

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from perch.artifacts.data import Data
 from perch.domain.formats import formats_of
 from perch.domain.model import Pointer
 
@@ -18,9 +19,10 @@ from .answer import Reading, learn_reading
 from .errors import ModelUnavailable, UnusableAnswer
 from .interface import Interface, interface_of
 from .runtimes import Model, loader_of, zero_row
-from .verify import verify
+from .verify import Hashed, verify
 
-Fetch = Callable[[str, Pointer], bytes]
+Fetch = Callable[[str, Pointer], Data | Hashed]
+"""Reads, from a bucket, the bytes that a pointer names, and may have hashed them on the way."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,7 @@ def load_served(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Serve
     bucket = environ.get("PERCH_STORE")
     if not bucket:
         raise ModelUnavailable("PERCH_STORE is not set, so there is no store to fetch the model from")
-    data = fetch(bucket, pointer)
-    verify(data, pointer)
+    data = verify(fetch(bucket, pointer), pointer)
     try:
         model = loader_of(pointer.format, runtime)(data)
         interface, reading = _learn(model)

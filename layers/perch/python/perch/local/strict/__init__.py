@@ -22,6 +22,7 @@ from perch.local.strict import (
     logs,
     modules,
     routes,
+    s3_ranges,
 )
 from perch.local.strict import settings as _settings
 from perch.local.strict.functions import MotoFunctions
@@ -47,6 +48,7 @@ _PARTS = (
     cloudformation,
     bucket_policy,
     dynamodb,
+    s3_ranges,
     modules,
 )
 
