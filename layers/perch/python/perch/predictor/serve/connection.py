@@ -1,0 +1,299 @@
+"""One HTTP/1.1 connection: bytes to requests with httptools, answers back in order.
+
+Requests of one connection are served one after the other, which is what HTTP asks of pipelining; a client that sends
+many ahead is slowed down by not being read. What cannot be served is refused as soon as that is known, in words, and
+the connection closed, because the rest of the request may still be on the way.
+
+A connection keeps no timers: it notes when it began to wait and for what, and `overdue`, which the worker calls every
+second for all of them, ends what waits too long. So a client that sends a byte a minute holds nothing but its socket,
+and that not for long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import httptools
+
+MAX_HEAD = 16_384
+"""Bytes of a request line with its headers."""
+_FRAMING = 8
+"""How many times its body a chunked request may take on the wire: a byte in a chunk of its own takes six."""
+_READ_AHEAD = 16
+_LINGER_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How large a body may be (bytes), and how long a client may take (seconds)."""
+
+    body: int
+    receive_s: float
+    idle_s: float
+
+
+class Request:
+    """One request as it came in; header names are lower-cased, and a name that came twice holds both with a comma."""
+
+    __slots__ = ("body", "connection", "headers", "keep_alive", "method", "refused", "target")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.method = ""
+        self.target = b""
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.keep_alive = True
+        self.refused: tuple[int, str] | None = None
+
+
+class Service(Protocol):
+    """What serves requests."""
+
+    def handle(self, request: Request) -> None:
+        """Serve a request; `request.connection.send` has to be called once for it, on the loop's thread."""
+
+    def refuse(self, request: Request, status: int, sentence: str) -> bytes:
+        """Return the answer to a request that could not be read."""
+
+    def opened(self, connection: Connection) -> None:
+        """A client connected."""
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; not thread-safe, all of it runs on the loop's thread."""
+
+    __slots__ = (
+        *("_busy", "_chunks", "_ended", "_in_head", "_limits", "_loop", "_parser", "_paused", "_queue", "_raw"),
+        *("_receiving", "_request", "_service", "_serving", "_since", "_size", "_transport", "_writable", "client"),
+    )
+
+    def __init__(self, service: Service, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        self.client = ""
+        self._service = service
+        self._limits = limits
+        self._loop = loop
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = Request(self)
+        self._chunks: list[bytes] = []
+        self._size = 0  # of the head, then of the body, as parsed
+        self._raw = 0  # of the request so far, as received
+        self._in_head = True
+        self._queue: deque[Request] = deque()
+        self._receiving = False  # a request has begun and is not whole
+        self._busy = False  # a request is with the service
+        self._serving = False
+        self._paused = False
+        self._writable = True
+        self._ended = False  # nothing more is read from this client
+        self._since = loop.time()  # when it began to wait for what it waits for
+
+    @property
+    def idle_s(self) -> float:
+        """How long nothing has been asked of it; 0 while a request is on its way in or out."""
+        waiting = self._busy or self._receiving or self._queue or not self._writable
+        return 0.0 if waiting else self._loop.time() - self._since
+
+    # From the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who it is."""
+        self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.client = str(peer[0]) if peer else ""
+        self._service.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the connection; the request that runs for it runs on."""
+        self._transport = None
+        self._ended = True
+        self._queue.clear()
+        self._service.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._ended:
+            return
+        if not self._receiving and not self._busy:
+            self._since = self._loop.time()
+            self._receiving = True  # also before the parser has seen a whole line
+        self._raw += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._request.keep_alive = False
+        except httptools.HttpParserError as error:
+            self.refuse(400, f"this is not an HTTP/1.1 request: {error}")
+        # The parser keeps a header until it is whole, and drops the framing of chunks: neither may go on for ever.
+        if self._receiving and self._raw > (MAX_HEAD if self._in_head else _FRAMING * self._limits.body + MAX_HEAD):
+            self._refuse_head()
+        if len(self._queue) > _READ_AHEAD and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        """The client sends no more, but may still wait for its answer."""
+        self._ended = True
+        return bool(self._busy or self._queue)
+
+    def pause_writing(self) -> None:
+        """The client does not read; serve it no further requests for now."""
+        self._writable = False
+        self._since = self._loop.time()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._writable = True
+        self._since = self._loop.time()
+        self._serve_next()
+
+    # From the parser
+
+    def on_message_begin(self) -> None:
+        """A request starts."""
+        self._request = Request(self)
+        self._chunks = []
+        self._size = 0
+        self._receiving = self._in_head = True
+
+    def on_url(self, url: bytes) -> None:
+        """The target, in pieces when it came in pieces."""
+        self._request.target += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer of a chunked body."""
+        self._count(len(name) + len(value))
+        headers, key, text = self._request.headers, name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]},{text}" if key in headers else text
+
+    def on_headers_complete(self) -> None:
+        """Refuse a body that is announced too large, encourage a client that asks first."""
+        request = self._request
+        request.method = self._parser.get_method().decode("ascii")
+        request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        self._in_head, self._size = False, 0
+        if int(request.headers.get("content-length", 0)) > self._limits.body:
+            self._refuse_large()
+        elif request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._size += len(body)
+        if self._size > self._limits.body:
+            self._refuse_large()
+        elif not self._ended:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._receiving = False
+        self._raw = 0
+        if self._ended:
+            return
+        chunks = self._chunks
+        self._request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        self._queue.append(self._request)
+        self._serve_next()
+
+    # To the client
+
+    def send(self, data: bytes, *, keep_alive: bool) -> None:
+        """Answer the request that is being served, and serve the next."""
+        self._busy = False
+        self._since = self._loop.time()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.write(data)
+        if not keep_alive:
+            self._queue.clear()
+            self._linger(transport)
+        elif self._ended and not self._queue:
+            transport.close()
+        else:
+            if self._paused and len(self._queue) <= _READ_AHEAD // 2:
+                self._paused = False
+                transport.resume_reading()
+            self._serve_next()
+
+    def refuse(self, status: int, sentence: str) -> None:
+        """Answer the request that is coming in with an error, after those before it, and close."""
+        if self._ended:
+            return
+        self._ended = True
+        self._receiving = False
+        request, self._request = self._request, Request(self)
+        request.refused = status, sentence
+        self._chunks = []
+        self._queue.append(request)
+        self._serve_next()
+
+    def overdue(self) -> None:
+        """End what waits too long: half a request (408), no request, a client that does not read."""
+        waited = self._loop.time() - self._since
+        if not self._writable:
+            if waited > self._limits.receive_s:
+                self.abort()
+        elif self._busy or self._queue:
+            return  # that is ours to finish
+        elif self._receiving and waited > self._limits.receive_s:
+            self.refuse(408, f"the request was not whole after {math.ceil(self._limits.receive_s)} s")
+        elif not self._receiving and waited > self._limits.idle_s:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection; what was written still goes out."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _serve_next(self) -> None:
+        if self._serving:
+            return  # an answer was ready at once: the loop below goes on by itself, without recursion
+        self._serving = True
+        try:
+            while self._queue and not self._busy and self._writable and self._transport is not None:
+                self._busy = True
+                request = self._queue.popleft()
+                if request.refused is not None:
+                    self.send(self._service.refuse(request, *request.refused), keep_alive=False)
+                else:
+                    self._service.handle(request)
+        finally:
+            self._serving = False
+
+    def _count(self, size: int) -> None:
+        self._size += size
+        if self._in_head and self._size > MAX_HEAD:
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        self.refuse(431, f"the request line, its headers or its framing are over {MAX_HEAD:,} bytes")
+
+    def _refuse_large(self) -> None:
+        self.refuse(413, f"the body is over {self._limits.body:,} bytes; send fewer rows at once")
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """Close, but read on for a while: closing on a client that still sends would reset away our answer."""
+        self._ended = True
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._loop.call_later(_LINGER_S, transport.close)

@@ -1,0 +1,221 @@
+"""One worker: a loop for the clients, and beside it one thread that runs the model, one request after the other.
+
+    loop ── requests ──► thread: the handler ── answers ──► loop
+
+Liveness and readiness are answered by the loop itself, from what the handler said of them at the start, so they wait
+for no model and are neither logged nor counted.
+
+How it stops, on SIGTERM or SIGINT:
+
+1. It is no longer ready, and every answer closes its connection; new clients are still served, because load balancers
+   need a moment to notice (`drain_s`).
+2. It takes in who is on the way, and closes the port (`port`).
+3. Requests in flight are answered, and clients that were about to ask another one too: a connection is closed when
+   nothing was asked of it for `_QUIET_S`. After `stop_s`, or at a second signal, what is left is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from random import Random
+from typing import Any
+
+import uvloop
+
+from perch.predictor import telemetry
+from perch.predictor.body import MAX_BODY
+from perch.predictor.handler import Handler
+
+from .connection import Connection, Limits, Request
+from .exchange import Context, make_event, path_of, refusal, to_bytes
+from .port import shut_out
+from .settings import ServeSettings
+
+_QUIET_S = 0.5
+_ON_THE_WAY_S = 0.1
+_HEALTH = ("/v2/health/live", "/v2/health/ready", "/ping", "/health")
+_SHUTTING_DOWN = "this server is shutting down"
+_PROBE_STAGE = "perch-probe"  # asked with this stage, the handler counts nothing
+
+
+class Worker:
+    """Serves one handler on one port."""
+
+    def __init__(self, handler: Handler, settings: ServeSettings, *, revision: str, random: Random) -> None:
+        """Prepare to serve.
+
+        Args:
+            handler: takes events and returns answers; called on one thread only.
+            settings: how.
+            revision: what answers and metrics call this deployment.
+            random: where request ids come from.
+        """
+        self._handler = handler
+        self._settings = settings
+        self._revision = revision
+        self._random = random
+        self._connections: set[Connection] = set()
+        self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        self._answered: deque[tuple[Request, dict[str, Any]]] = deque()
+        self._woken = False
+        self._date = (0, "")
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._health = {path: self._ask_health(path) for path in _HEALTH}
+
+    def run(self, sock: socket.socket, started: Callable[[], object] = lambda: None) -> bool:
+        """Serve until a signal comes.
+
+        Args:
+            sock: bound, not yet listening.
+            started: called when clients are served.
+
+        Returns:
+            Whether every request was answered.
+        """
+        done: bool = uvloop.run(self._run(sock, started))
+        return done
+
+    async def _run(self, sock: socket.socket, started: Callable[[], object]) -> bool:
+        self._loop = loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, self._stop)
+        threading.Thread(target=self._work, name="model", daemon=True).start()
+        limits = Limits(body=MAX_BODY, receive_s=self._settings.receive_s, idle_s=self._settings.idle_s)
+        server = await loop.create_server(lambda: Connection(self, limits, loop), sock=sock, backlog=1024)
+        watch = loop.create_task(self._watch())
+        started()
+        port = sock.getsockname()[1]
+        telemetry.write({"level": "INFO", "event": "predictor.serving", "port": port, "process": os.getpid()})
+        await self._stopping.wait()
+        telemetry.write({"level": "INFO", "event": "predictor.draining", "connections": len(self._connections)})
+        await self._until(lambda: False, self._settings.drain_s)
+        shut_out(sock)
+        await asyncio.sleep(_ON_THE_WAY_S)  # who is on the way in is let in by the loop before the port closes
+        server.close()
+        done = await self._until(self._finished, self._settings.stop_s)
+        left = sum(connection.idle_s == 0 for connection in self._connections)
+        watch.cancel()
+        for connection in list(self._connections):
+            connection.close() if done else connection.abort()
+        telemetry.write({"level": "INFO" if done else "ERROR", "event": "predictor.stopped", "cut_off": left})
+        return not left
+
+    # For connections
+
+    def opened(self, connection: Connection) -> None:
+        """A client connected."""
+        self._connections.add(connection)
+        if len(self._connections) > self._settings.connections:
+            connection.refuse(503, f"this server takes {self._settings.connections:,} clients at a time; come again")
+
+    def closed(self, connection: Connection) -> None:
+        """A client is gone."""
+        self._connections.discard(connection)
+
+    def handle(self, request: Request) -> None:
+        """Serve one request; its answer comes later, unless it asks for health."""
+        path, _ = path_of(request.target)
+        if request.method == "GET" and path in self._health:
+            self._send(request, self._tell_health(path))
+        elif request.method == "GET" and path.endswith("/ready") and self._stopping.is_set():
+            self._send(request, refusal(503, _SHUTTING_DOWN))
+        else:
+            self._asked.put(request)
+
+    def refuse(self, request: Request, status: int, sentence: str) -> bytes:
+        """Tell a request that cannot be served why, and the log too."""
+        line = {"level": "INFO", "event": "predictor.refused", "status": status, "error": sentence}
+        telemetry.write({**line, "client": request.connection.client})
+        return to_bytes(refusal(status, sentence), date=self._now(), keep_alive=False)
+
+    # The model's thread
+
+    def _work(self) -> None:
+        while True:
+            request = self._asked.get()
+            self._answered.append((request, self._call(request)))
+            if not self._woken:  # else the loop is on its way already
+                self._woken = True
+                self._loop.call_soon_threadsafe(self._pass_on)
+
+    def _call(self, request: Request) -> dict[str, Any]:
+        request_id = f"{self._random.getrandbits(128):032x}"
+        path, query = path_of(request.target)
+        event = make_event(request, path, query, request_id=request_id, at=time.time_ns() // 1_000_000)
+        try:
+            return self._handler(event, Context(request_id, self._revision))
+        except Exception as error:  # noqa: BLE001 - the handler answers all that is foreseen; one request ends no worker
+            telemetry.write_failure("predictor.handler_raised", error, request_id=request_id)
+            return refusal(500, f"the predictor failed (request {request_id})")
+
+    def _pass_on(self) -> None:
+        """On the loop: send what the thread has answered."""
+        self._woken = False
+        while self._answered:
+            request, answer = self._answered.popleft()
+            try:
+                self._send(request, answer)
+            except Exception as error:  # noqa: BLE001 - as above
+                telemetry.write_failure("predictor.not_sent", error)
+                request.connection.abort()
+
+    def _send(self, request: Request, answer: dict[str, Any]) -> None:
+        keep = request.keep_alive and not self._stopping.is_set()
+        data = to_bytes(answer, date=self._now(), keep_alive=keep, head=request.method == "HEAD")
+        request.connection.send(data, keep_alive=keep)
+
+    # Health
+
+    def _ask_health(self, path: str) -> dict[str, Any]:
+        request_id = "health"
+        http = {"method": "GET", "path": path}
+        event = {"headers": {}, "requestContext": {"http": http, "stage": _PROBE_STAGE}, "body": b""}
+        answer = self._handler(event, Context(request_id, self._revision))
+        kept = {name: value for name, value in answer["headers"].items() if name != "x-request-id"}
+        return {**answer, "headers": kept}
+
+    def _tell_health(self, path: str) -> dict[str, Any]:
+        if self._stopping.is_set() and not path.endswith("/live"):
+            return refusal(503, _SHUTTING_DOWN)
+        return self._health[path]
+
+    # Stopping, and what is overdue
+
+    def _stop(self) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    def _finished(self) -> bool:
+        return all(connection.idle_s > _QUIET_S for connection in self._connections)
+
+    async def _until(self, reached: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something is so, for some seconds at most, or until there is no time for it."""
+        end = self._loop.time() + seconds
+        while not reached():
+            if self._loop.time() >= end or self._hurry.is_set():
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._settings.receive_s / 4, self._settings.idle_s / 4))
+            for connection in list(self._connections):
+                connection.overdue()
+
+    def _now(self) -> str:
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, formatdate(now, usegmt=True))
+        return self._date[1]

@@ -1,0 +1,369 @@
+"""The predictor's own HTTP server: the answers of Lambda, for every kind of client, until the last one is served."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from perch.predictor.handler import make_handler
+from perch.predictor.serve.local_file import read_local
+from tests.local.serving import ROW, SERVE, Client, Load, request, serving
+from tests.local.tiny_models import ORDINARY, onnx_model
+
+PREDICT, INFER = "/models/rows/predict", "/v2/models/rows/infer"
+TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("serve")
+
+
+@pytest.fixture(scope="module")
+def server(folder):
+    with serving(folder, PERCH_RECEIVE_S="0.6", PERCH_IDLE_S="20") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server):
+    one = Client(server.port)
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def in_lambda(folder, server):
+    """The handler as Lambda runs it, with text or base64 for a body."""
+    local = read_local({"PERCH_MODEL": str(folder / "rows.onnx")})
+    handler = make_handler(runtime="onnx", environ=local.environ, fetch=local.fetch)
+
+    def ask(method, path, body, headers):
+        event = {
+            "headers": headers,
+            "requestContext": {"http": {"method": method, "path": path}},
+            "body": base64.b64encode(body).decode(),
+            "isBase64Encoded": True,
+        }
+        return handler(event, SimpleNamespace(aws_request_id="x", function_version="local"))
+
+    return ask
+
+
+BINARY = json.dumps({"inputs": [{**TENSOR, "parameters": {"binary_data_size": 16}}]}).encode()
+CASES = {
+    "predict": ("POST", PREDICT, ROW, {}),
+    "one that is refused": ("POST", PREDICT, b'{"features": [[1, 2]]}', {}),
+    "no JSON": ("POST", PREDICT, b"\xff\xfe", {}),
+    "compressed": ("POST", PREDICT, gzip.compress(ROW), {"content-encoding": "gzip"}),
+    "protocol": ("POST", INFER, json.dumps({"inputs": [{**TENSOR, "data": ORDINARY}]}).encode(), {}),
+    "bytes in": (
+        *("POST", INFER, BINARY + np.array(ORDINARY, dtype=np.float32).tobytes()),
+        {"inference-header-content-length": str(len(BINARY))},
+    ),
+    "bytes out": (
+        *("POST", INFER),
+        json.dumps({"inputs": [{**TENSOR, "data": ORDINARY}], "parameters": {"binary_data_output": True}}).encode(),
+        {},
+    ),
+    "MLflow": ("POST", "/invocations", json.dumps({"inputs": [ORDINARY]}).encode(), {}),
+    "description": ("GET", "/models/rows", b"", {}),
+    "live": ("GET", "/v2/health/live", b"", {}),
+    "ready": ("GET", "/v2/health/ready", b"", {}),
+    "ping": ("GET", "/ping", b"", {}),
+    "elsewhere": ("GET", "/nothing%20here", b"", {}),
+    "another method": ("PUT", PREDICT, b"", {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_answers_are_those_of_lambda(client, in_lambda, case):
+    """Status, body and headers; only the request's id differs."""
+    method, path, body, headers = CASES[case]
+    expected = in_lambda(method, path.replace("%20", " "), body, headers)
+    client.send(request(path, body, method, headers))
+    answer = client.answer()
+    text = expected["body"].encode()
+    if expected.get("isBase64Encoded"):
+        assert answer.body == base64.b64decode(text)
+    else:
+        assert {**answer.document, "request_id": ""} == {**json.loads(text), "request_id": ""}
+    assert answer.status == expected["statusCode"]
+    for name in expected["headers"].keys() - {"x-request-id"}:
+        assert answer.headers[name] == expected["headers"][name]
+
+
+def test_a_connection_serves_many_requests_in_order(client):
+    """Also when they were sent ahead, and when a body comes in chunks."""
+    chunked = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunked += b"".join(b"%x\r\n%c\r\n" % (1, letter) for letter in ROW) + b"0\r\n\r\n"
+    client.send(request(PREDICT, ROW) + chunked + request("/x", method="GET") + request(PREDICT, ROW))
+    assert [client.answer().status for _ in range(4)] == [200, 200, 404, 200]
+
+
+def test_a_client_that_waits_to_be_encouraged_is(client):
+    """Expect: 100-continue, as curl sends it with a larger body."""
+    client.send(request(PREDICT, ROW, headers={"expect": "100-continue"})[: -len(ROW)])
+    assert client.answer().status == 100
+    client.send(ROW)
+    assert client.answer().status == 200
+
+
+def test_the_answer_to_a_head_has_no_body(client):
+    """Its length is told, and the next answer begins where it would have stood."""
+    client.send(request("/models/rows", method="HEAD") + request("/models/rows", method="GET"))
+    assert int(client.answer(head=True).headers["content-length"]) > 0
+    assert client.answer().status == 200
+
+
+HUGE = {"x-much": "a" * 20_000}
+REFUSED = {
+    "no HTTP": (b"HELO mail.example.org\r\n\r\n", 400, "not an HTTP/1.1 request"),
+    "two lengths": (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", 400, "not an HTTP/1.1"),
+    "length and chunks": (
+        *(b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        "not an HTTP/1.1",
+    ),
+    "a large body, announced": (b"POST / HTTP/1.1\r\ncontent-length: 5000001\r\n\r\n", 413, "5,000,000 bytes"),
+    "a large body, in chunks": (
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n" + (b"fffff\r\n" + b"a" * 0xFFFFF + b"\r\n") * 6,
+        *(413, "5,000,000 bytes"),
+    ),
+    "large headers": (request("/", headers=HUGE), 431, "16,384 bytes"),
+    "a header without an end": (b"GET / HTTP/1.1\r\nx: " + b"a" * 200_000, 431, "16,384 bytes"),
+    "a chunk extension without an end": (
+        *(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;" + b"a" * 41_000_000, 431),
+        "framing",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_served_is_refused_in_words(server, client, case):
+    """As JSON, with the status that fits; the connection is closed and the log says it too."""
+    data, status, words = REFUSED[case]
+    before = len(server.said("predictor.refused"))
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # answered and closed while we still sent
+        client.send(data)
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (status, "close")
+    assert words in answer.document["error"]
+    assert server.wait_for("predictor.refused", before + 1)[-1]["status"] == status
+
+
+def test_a_slow_client_is_told_so(server):
+    """Half a request holds a connection for PERCH_RECEIVE_S, a byte now and then or not; who sends nothing may wait."""
+    idle, half, dripping = (Client(server.port) for _ in range(3))
+    half.send(request(PREDICT, ROW)[:-5])
+    for letter in b"POST / HTTP/1.1":
+        dripping.send(bytes([letter]))
+        time.sleep(0.02)
+    for client in half, dripping:
+        answer = client.answer()
+        assert (answer.status, "0.6" in answer.document["error"] or "1 s" in answer.document["error"]) == (408, True)
+    assert idle.ask(PREDICT, ROW).status == 200
+
+
+def test_an_idle_connection_is_closed_after_a_while(folder):
+    """PERCH_IDLE_S after its last answer."""
+    with serving(folder, PERCH_IDLE_S="0.2") as server:
+        client = Client(server.port)
+        assert client.ask(PREDICT, ROW).status == 200
+        assert client.file.read() == b""
+
+
+def test_more_clients_than_are_taken_are_told_to_come_again(folder):
+    """503 and closed; those inside are served."""
+    with serving(folder, PERCH_CONNECTIONS="2") as server:
+        first, second, third = (Client(server.port) for _ in range(3))
+        assert first.ask(PREDICT, ROW).status == second.ask(PREDICT, ROW).status == 200
+        answer = third.answer()
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+
+
+SLOW = """
+import socket, sys, time
+from random import Random
+from perch.predictor.serve.lines import Lines
+from perch.predictor.serve.settings import read_settings
+from perch.predictor.serve.worker import Worker
+import os
+
+def handler(event, context):
+    path = event["requestContext"]["http"]["path"]
+    if path.startswith("/slow"):
+        time.sleep(float(path.rpartition("/")[2]))
+    if path == "/raise":
+        raise RuntimeError("a bug")
+    return {"statusCode": 200, "headers": {"x-said": "a\\r\\nb: c"}, "body": "{}"}
+
+sys.stdout = Lines(1)
+sock = socket.socket()
+sock.bind(("127.0.0.1", 0))
+sys.exit(0 if Worker(handler, read_settings(os.environ), revision="1", random=Random(1)).run(sock) else 1)
+"""
+SLOW_COMMAND = (sys.executable, "-c", SLOW)
+
+
+def test_health_is_answered_while_the_model_is_busy(folder):
+    """Liveness waits for nothing, or the container would be killed for being busy."""
+    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0") as server:
+        busy = Client(server.port)
+        busy.send(request("/slow/20"))
+        assert Client(server.port).ask("/v2/health/live", method="GET").status == 200
+
+
+def test_a_handler_that_raises_costs_its_own_request_only(folder):
+    """It is answered 500 without the trace, which is in the log; no header breaks out of its line."""
+    with serving(folder, command=SLOW_COMMAND) as server:
+        client = Client(server.port)
+        failed, fine = client.ask("/raise"), client.ask("/fine")
+        assert (failed.status, "a bug" in failed.body.decode()) == (500, False)
+        assert "a bug" in server.wait_for("predictor.handler_raised")[0]["trace"]
+        assert (fine.status, fine.headers["x-said"], "b" in fine.headers) == (200, "a  b: c", False)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_request_in_flight_is_answered_before_the_end(folder, number):
+    """The signal comes while the model runs; exit code 0."""
+    with serving(folder, command=SLOW_COMMAND) as server:
+        client = Client(server.port)
+        client.send(request("/slow/1"))
+        client_of_health = Client(server.port)
+        assert client_of_health.ask("/v2/health/ready", method="GET").status == 200
+        server.process.send_signal(number)
+        server.wait_for("predictor.draining")
+        gone = client_of_health.ask("/v2/health/ready", method="GET")
+        assert (gone.status, gone.document["error"]) == (503, "this server is shutting down")
+        answer = client.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert (server.ended(), server.said("predictor.stopped")[0]["cut_off"]) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ["time is up", "a second signal"])
+def test_what_takes_too_long_is_cut_off_and_said(folder, how):
+    """After PERCH_STOP_S, or at a second signal; exit code 1."""
+    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0.2" if how == "time is up" else "60") as server:
+        client = Client(server.port)
+        client.send(request("/slow/60"))
+        other = Client(server.port)
+        assert other.ask("/v2/health/live", method="GET").status == 200
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("predictor.draining")
+        if how == "a second signal":
+            server.process.send_signal(signal.SIGTERM)
+        assert server.ended() == 1
+        assert server.said("predictor.stopped")[0]["cut_off"] == 1
+        with pytest.raises(OSError):
+            client.answer()
+
+
+def test_while_draining_new_clients_are_served_and_not_kept(folder):
+    """Load balancers need a moment to notice that it is no longer ready."""
+    with serving(folder, PERCH_DRAIN_S="30", PERCH_STOP_S="5") as server:
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for("predictor.draining")
+        assert Client(server.port).ask("/v2/health/live", method="GET").status == 200
+        assert Client(server.port).ask("/v2/models/rows/ready", method="GET").status == 503
+        answer = Client(server.port).ask(PREDICT, ROW)
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        server.process.send_signal(signal.SIGTERM)  # no more time
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_request_is_lost_when_it_is_stopped_under_load(folder, workers):
+    """16 clients ask without pause; each request that was sent is answered 200, and then nobody listens."""
+    with serving(folder, workers=workers, PERCH_DRAIN_S="0.3") as server:
+        load = Load(server.port, PREDICT, ROW)
+        clients = load.run(16)
+        while len(load.statuses) < 500:
+            time.sleep(0.01)
+        assert server.stop() == 0
+        for client in clients:
+            client.join(20)
+        answered = len([line for line in server.said("predictor.answered") if line["status"] == 200])
+    assert (load.lost, set(load.statuses)) == ([], {200})
+    assert answered == len(load.statuses)
+
+
+def test_a_worker_that_dies_is_replaced(folder):
+    """And the other one serves meanwhile."""
+    with serving(folder, workers=2) as server:
+        os.kill(server.said("predictor.serving")[0]["process"], signal.SIGKILL)
+        with contextlib.suppress(ConnectionError):  # at the door of the one that just died
+            Client(server.port).ask(PREDICT, ROW)
+        assert Client(server.port).ask(PREDICT, ROW).status == 200
+        processes = {line["process"] for line in server.wait_for("predictor.serving", 3)}
+        assert len(processes) == 3
+        assert server.stop() == 0
+
+
+def run(**environ):
+    """Run a server that will not start; return its exit code and what it said."""
+    ended = subprocess.run(
+        SERVE, check=False, env={**os.environ, "PORT": "0", **environ}, capture_output=True, text=True, timeout=60
+    )
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_cannot_be_served_ends_it_in_words(tmp_path, workers):
+    """Whoever runs the container decides what then."""
+    (tmp_path / "model.pkl").write_bytes(b"\x80\x04K\x01.")
+    code, said = run(PERCH_MODEL=str(tmp_path / "model.pkl"), PERCH_WORKERS=workers)
+    assert code == 1
+    assert "a pickle can run code when it is loaded" in said
+    assert "Traceback" not in said
+
+
+def test_a_file_is_only_served_if_it_hashes_as_told(tmp_path):
+    """PERCH_MODEL_SHA256."""
+    (tmp_path / "model.onnx").write_bytes(onnx_model(0))
+    code, said = run(PERCH_MODEL=str(tmp_path / "model.onnx"), PERCH_MODEL_SHA256="0" * 64)
+    assert (code, "PERCH_MODEL_SHA256 is 000" in said) == (1, True)
+    assert run(PERCH_MODEL=str(tmp_path / "none.onnx"))[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"PORT": "web"}, "PORT is 'web', which is no number"),
+        ({"PORT": "70000"}, "PORT is 70000; it is 0 to 65535"),
+        ({"PERCH_WORKERS": "0"}, "PERCH_WORKERS is 0"),
+        ({"PERCH_DRAIN_S": "-1"}, "PERCH_DRAIN_S is -1"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_named(environ, words):
+    """With exit code 2."""
+    code, said = run(**environ)
+    assert (code, words in said) == (2, True)
+
+
+def test_a_port_that_is_taken_is_said_so():
+    """Also with several workers, who share a port among themselves only."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        code, said = run(PORT=str(taken.getsockname()[1]), PERCH_WORKERS="2")
+    assert (code, "cannot be listened at" in said) == (1, True)
+
+
+def test_without_a_model_it_is_live_and_not_ready(folder):
+    """As the placeholder revision of an endpoint."""
+    with serving(folder, PERCH_MODEL="", PERCH_ENDPOINT="rows") as server:
+        client = Client(server.port)
+        assert client.ask("/v2/health/live", method="GET").status == 200
+        assert client.ask("/v2/health/ready", method="GET").status == 503
+        assert client.ask(PREDICT, ROW).status == 503
