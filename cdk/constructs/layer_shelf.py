@@ -26,7 +26,7 @@ SETTINGS = "settings"
 
 # Of the package, what no function runs; and, for predictors, what no prediction needs.
 NOT_DEPLOYED = ("**/__pycache__", "**/*.pyc", "python/perch/local", "python/perch/cli")
-CONTROL_SIDE = ("python/perch/app", "python/perch/aws")
+CONTROL_SIDE = ("python/perch/app", "python/perch/aws", "python/perch/signing")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,7 @@ IMAGE_CONTEXT = (
     "layers/perch/python/perch/aws",
     "layers/perch/python/perch/cli",
     "layers/perch/python/perch/local",
+    "layers/perch/python/perch/signing",
     "**/__pycache__",
     "**/*.pyc",
 )

@@ -24,7 +24,7 @@ def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
     if any(known.pointer == candidate.pointer for known in waiting):
         reason = f"{candidate.label} was started by hand already"
         return moves.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
-    if misfit := version.misfit(turn.policy.name, turn.policy.runtime):
+    if misfit := version.misfit(turn.policy):
         return moves.pass_over(state, candidate, misfit, now=turn.now, kind="RolloutRefused")
     if turn.policy.approval == "manual":
         reason = (

@@ -118,7 +118,7 @@ def _commit(world: World, endpoint: str, decide: Callable[[Endpoint], Change]) -
 def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Mapping[str, Any]) -> None:
     """See that the models fit the endpoint, each other and the memory, and that the settings can be."""
     for name, model in found.items():
-        if misfit := model.misfit(policy.name, policy.runtime):
+        if misfit := model.misfit(policy):
             raise Refused(f"{name}: {misfit}")
     takes = {name: model.signature.get("features") for name, model in found.items() if model.signature}
     if len(set(takes.values())) > 1:

@@ -1,37 +1,41 @@
 """Register an upload: from an S3 event to an immutable model version, or to a refusal that says why.
 
-    Object Created ─► inside the layout? ─► complete? ─► within the size? ─► inspected ─► stored once ─► announced
-                          └──────────────────── no: recorded with its reason, announced, kept in S3
+    Object Created ─► inside the layout? ─► complete? ─► within the size? ─► signature ─► inspected ─► may it run code?
+                                                                          stored once ─► announced ◄─┘
+    no, at any of them: recorded with its reason, quarantined in S3, announced
 
 A lone artifact registers as it is. A folder with more files registers when its manifest `perch.json` and the artifact
 that it names are both there, whichever came last; so a version is never half there. With plain S3 the artifact of a
 folder is for a moment alone: put the manifest first, or the artifact with the S3 metadata `perch: part` (as
-`perch push` does). The event may come twice, late or out of order: the bytes of a lone artifact are those that the
-event's version id names, the first registration of a name stays, and the same again is no news.
+`perch push` does). A signature (`model.sig`) is checked if it is there, so it comes before the artifact or the manifest
+that completes the version, unless the version needs one: then it waits (`complete`, `trust`).
+
+The event may come twice, late or out of order: the bytes of a lone artifact are those that the event's version id
+names, the first registration of a name stays, the same again is no news, and what was refused stays refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from perch.app.complete import Waits, complete
 from perch.app.probe import unfit
+from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
-from perch.artifacts import ArtifactRefused, Inspected, inspect
+from perch.artifacts import Inspected, inspect
 from perch.aws.store import Stored
 from perch.domain.codec import dump, load
-from perch.domain.errors import Conflict, Invalid, NotFound
+from perch.domain.errors import Conflict, Invalid, NotFound, Refused
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
 from perch.domain.moves import REASON_LIMIT
-from perch.domain.names import MANIFEST, UploadKey, parse_key
+from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
+from perch.signing import SignatureRefused
 
-PART = "part"
 _ATTEMPTS = 8
-_MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item of the registry
 _MAX_PROBES = 20
 _DEFAULT_MAX_MB = 200
 
@@ -61,82 +65,47 @@ def register(world: World, upload: Upload) -> Registered:
     stored = Stored(key=upload.key, version_id=upload.version_id or "null", size=0, metadata={})
     try:
         parts = parse_key(upload.key)
+        known = world.registry.version(parts.model, parts.version)
+        if known and _made_of(known, stored):
+            return _same_again(world, upload, known)
+        if refused := world.registry.rejection(stored.key, stored.version_id):
+            return _rejected(world, upload, stored, parts, refused.reason)
         stored = world.store.look(upload.key, upload.version_id)
-        source = _complete(world, parts, stored)
-        if isinstance(source, str):
-            return Registered(status="waiting", reason=source)
-        artifact, manifest = source
-        _check_size(world, parts.model, artifact)
-        data = world.store.read(artifact)
-        inspected = inspect(artifact.key.rsplit("/", 1)[1], data)
-        return _store(world, upload, _version(parts, artifact, data, inspected, manifest, upload))
-    except NotFound as gone:
-        return _rejected(world, upload, stored, parts, f"{gone}; it was deleted before it could be registered")
-    except (Invalid, ArtifactRefused) as refused:
-        return _rejected(world, upload, stored, parts, str(refused))
-    except (ValueError, TypeError, RecursionError, OverflowError) as broken:
-        # Whatever it is, it will be the same next time: a refusal that is kept beats an event that is lost.
-        return _rejected(world, upload, stored, parts, f"it cannot be read: {type(broken).__name__}: {broken}")
+        return _store(world, upload, known, _read(world, upload, parts, stored, known))
+    except Waits as waits:
+        return Registered(status="waiting", reason=str(waits))
+    except (Invalid, Refused, NotFound, ValueError, TypeError, RecursionError, OverflowError) as error:
+        return _rejected(world, upload, stored, parts, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, NotFound):
+        return f"{error}; it was deleted before it could be registered"
+    if isinstance(error, (Invalid, Refused)):
+        return str(error)
+    # Whatever it is, it will be the same next time: a refusal that is kept beats an event that is lost.
+    return f"it cannot be read: {type(error).__name__}: {error}"
 
 
 # -- what an upload is --------------------------------------------------------------------------------------------
 
 
-def _complete(world: World, parts: UploadKey, stored: Stored) -> tuple[Stored, Mapping[str, Any]] | str:
-    """Return the artifact and the manifest of a complete upload, or say what it waits for."""
-    others = {f for f in world.store.files(parts.folder) if f != parts.file}
-    if parts.is_manifest:
-        manifest = _manifest(world, stored)
-        if manifest["artifact"] in others:
-            return world.store.look(parts.folder + manifest["artifact"]), manifest
-        return f"waits for {parts.folder}{manifest['artifact']}, which {MANIFEST} names"
-    if MANIFEST in others:
-        manifest = _manifest(world, world.store.look(parts.folder + MANIFEST))
-        if manifest["artifact"] == parts.file:
-            return stored, manifest
-        return f"{MANIFEST} names {manifest['artifact']} as the artifact; this file only goes with it"
-    return _waits_for_manifest(world, parts, stored, others) or (stored, {})
-
-
-def _waits_for_manifest(world: World, parts: UploadKey, stored: Stored, others: set[str]) -> str | None:
-    """Say why a file without a manifest beside it is not yet a version; None if it is one by itself."""
-    if stored.metadata.get("perch") == PART:
-        return f"waits for {parts.folder}{MANIFEST}: the file was uploaded as part of a folder"
-    if others and world.registry.version(parts.model, parts.version) is None:
-        refused = {r.key.removeprefix(parts.folder) for r in world.registry.rejections(prefix=parts.folder)}
-        if waited_with := sorted(others - refused):
-            return f"waits for {parts.folder}{MANIFEST}: the folder also holds {', '.join(waited_with[:5])}"
-    return None
-
-
-def _manifest(world: World, stored: Stored) -> Mapping[str, Any]:
-    if stored.size > _MAX_MANIFEST:
-        raise Invalid(
-            f"{MANIFEST} has {stored.size:,} bytes, the limit is {_MAX_MANIFEST:,}; keep probes to a few rows"
-        )
+def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known: ModelVersion | None) -> ModelVersion:
+    """Return the version that the file's folder makes; raises what `register` puts into words."""
+    files = complete(world, parts, stored, known=known is not None)
+    _check_size(world, parts.model, files.artifact)
+    check_bound(files.manifest, parts)
+    data = world.store.read(files.artifact)
+    sha256 = hashlib.sha256(data).hexdigest()
     try:
-        manifest = json.loads(world.store.read(stored))
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"{MANIFEST} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("artifact"), str):
-        raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')
-    if "/" in manifest["artifact"] or manifest["artifact"] == MANIFEST:
-        raise Invalid(f"{MANIFEST} names the artifact {manifest['artifact']!r}; it must be a file of the same folder")
-    return manifest
-
-
-def _check_size(world: World, model: str, artifact: Stored) -> None:
-    limit = max((p.max_artifact_mb for p in world.settings.serving(model)), default=_DEFAULT_MAX_MB)
-    if artifact.size > limit * 1_000_000:
-        raise Invalid(
-            f"{artifact.key} has {artifact.size / 1e6:,.1f} MB, the limit is {limit} MB; "
-            "raise max_artifact_mb of the endpoint in perch.toml if the function has the memory for it"
-        )
-
-
-def _version(
-    parts: UploadKey, artifact: Stored, data: bytes, inspected: Inspected, manifest: Mapping[str, Any], upload: Upload
-) -> ModelVersion:
+        signer = signer_of(world, files, sha256)
+    except SignatureRefused as refused:
+        if files.artifact is not stored:  # either may be the false one, and the artifact is what would be loaded
+            _quarantine(world, upload, files.artifact, parts, str(refused))
+        raise
+    inspected = inspect(files.artifact.key.rsplit("/", 1)[1], data)
+    check_code(world.settings, parts.model, inspected, signer)
+    manifest = files.manifest.document if files.manifest else {}
     metadata = manifest.get("metadata", {})
     if not isinstance(metadata, dict):
         raise Invalid(f"{MANIFEST}: metadata must be an object")
@@ -144,11 +113,13 @@ def _version(
         pointer=Pointer(
             model=parts.model,
             version=parts.version,
-            key=artifact.key,
-            version_id=artifact.version_id,
-            sha256=hashlib.sha256(data).hexdigest(),
+            key=files.artifact.key,
+            version_id=files.artifact.version_id,
+            sha256=sha256,
             size=len(data),
             format=inspected.format,
+            signed_by=signer,
+            harmless=not inspected.code,
         ),
         number=0,
         runtimes=inspected.runtimes,
@@ -158,6 +129,15 @@ def _version(
         metadata=metadata,
         probes=_probes(manifest, inspected),
     )
+
+
+def _check_size(world: World, model: str, artifact: Stored) -> None:
+    limit = max((p.max_artifact_mb for p in world.settings.serving(model)), default=_DEFAULT_MAX_MB)
+    if artifact.size > limit * 1_000_000:
+        raise Invalid(
+            f"{artifact.key} has {artifact.size / 1e6:,.1f} MB, the limit is {limit} MB; "
+            "raise max_artifact_mb of the endpoint in perch.toml if the function has the memory for it"
+        )
 
 
 def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, ...]:
@@ -178,18 +158,17 @@ def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, .
 # -- what becomes of it -------------------------------------------------------------------------------------------
 
 
-def _store(world: World, upload: Upload, version: ModelVersion) -> Registered:
+def _store(world: World, upload: Upload, known: ModelVersion | None, version: ModelVersion) -> Registered:
     for _ in range(_ATTEMPTS):
-        known = world.registry.version(version.model, version.version)
         if known is not None:
             return _known(world, upload, known, version)
         numbered = replace(version, number=world.registry.last_number(version.model) + 1)
         try:
-            stored = world.registry.register(numbered)
+            if world.registry.register(numbered):
+                return _announced(world, numbered, status="registered")
         except Conflict:
             continue  # another version of the model took the number
-        if stored:
-            return _announced(world, numbered, status="registered")
+        known = world.registry.version(version.model, version.version)
     raise Conflict(f"{version.model} {version.version} could not be numbered in {_ATTEMPTS} attempts; retry the event")
 
 
@@ -203,16 +182,29 @@ def _known(world: World, upload: Upload, known: ModelVersion, version: ModelVers
             "a version never changes, so upload under a new version name"
         )
         return _rejected(world, upload, stored, parts, reason)
-    if (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ())):
+    late = "manifest" if (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ())) else ""
+    if version.pointer.signed_by not in (known.pointer.signed_by, ""):
+        late = "signature"
+    if late:
         reason = (
-            f"{version.model} {version.version} was registered before this manifest could be seen, and a version never "
-            f"changes; upload the folder under a new version name with {MANIFEST} first, or use `perch push`"
+            f"{version.model} {version.version} was registered before this {late} could be seen, and a version never "
+            "changes; upload the folder under a new version name with "
+            f"{SIGNATURE if late == 'signature' else MANIFEST} first, or use `perch push`"
         )
         return _rejected(world, upload, stored, parts, reason)
+    return _same_again(world, upload, known)
+
+
+def _same_again(world: World, upload: Upload, known: ModelVersion) -> Registered:
     if known.registered_at == upload.at:
         # The same event again, perhaps because the first run died before it could announce.
         return _announced(world, known, status="repeated")
     return Registered(status="repeated", reason="the same bytes are registered under this name", version=known)
+
+
+def _made_of(version: ModelVersion, stored: Stored) -> bool:
+    """Whether a version is this very object."""
+    return (version.pointer.key, version.pointer.version_id) == (stored.key, stored.version_id)
 
 
 def _announced(world: World, version: ModelVersion, *, status: str) -> Registered:
@@ -238,6 +230,14 @@ def _announced(world: World, version: ModelVersion, *, status: str) -> Registere
 
 def _rejected(world: World, upload: Upload, stored: Stored, parts: UploadKey | None, reason: str) -> Registered:
     """Keep the refusal, then announce it; again if it was kept before, as the first run may have died between."""
+    rejection = _quarantine(world, upload, stored, parts, reason)
+    detail = dump(rejection) | {"endpoint": None, "severity": "warning"}
+    world.bus.announce([("ModelVersionRejected", detail)])
+    return Registered(status="rejected", reason=reason)
+
+
+def _quarantine(world: World, upload: Upload, stored: Stored, parts: UploadKey | None, reason: str) -> Rejection:
+    """Keep a refusal, and mark the object so that no predictor can read it; never one that a version is made of."""
     rejection = Rejection(
         key=stored.key,
         version_id=stored.version_id,
@@ -246,7 +246,8 @@ def _rejected(world: World, upload: Upload, stored: Stored, parts: UploadKey | N
         model=parts.model if parts else None,
         version=parts.version if parts else None,
     )
-    world.registry.reject(rejection)
-    detail = dump(rejection) | {"endpoint": None, "severity": "warning"}
-    world.bus.announce([("ModelVersionRejected", detail)])
-    return Registered(status="rejected", reason=reason)
+    known = world.registry.version(parts.model, parts.version) if parts else None
+    if known is None or not _made_of(known, stored):
+        world.registry.reject(rejection)
+        world.store.quarantine(stored)
+    return rejection

@@ -26,7 +26,7 @@ def start(
     """
     policy = world.settings.endpoint(endpoint)
     found = world.registry.require_version(policy.model, version)
-    if misfit := found.misfit(endpoint, policy.runtime):
+    if misfit := found.misfit(policy):
         raise Refused(misfit)
     new = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor, direct=direct)
     way_back = timedelta(seconds=policy.rollout.way_back_s)

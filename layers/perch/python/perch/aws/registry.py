@@ -113,7 +113,11 @@ class Registry:
 
     def reject(self, rejection: Rejection) -> bool:
         """Keep a refused upload with its reason; False if it was kept before (the event came twice)."""
-        item = {"pk": "REJECTED", "sk": _rejection_key(rejection), "document": _text(rejection)}
+        item = {
+            "pk": "REJECTED",
+            "sk": _rejection_key(rejection.key, rejection.version_id),
+            "document": _text(rejection),
+        }
         try:
             self._client.put_item(
                 TableName=self.table, Item=_item(item), ConditionExpression="attribute_not_exists(pk)"
@@ -121,6 +125,11 @@ class Registry:
         except self._client.exceptions.ConditionalCheckFailedException:
             return False
         return True
+
+    def rejection(self, key: str, version_id: str) -> Rejection | None:
+        """Return why one S3 version of a key was refused; None if it was not."""
+        item = self._get("REJECTED", _rejection_key(key, version_id))
+        return _read(Rejection, item) if item else None
 
     def rejections(self, *, prefix: str = "models/", limit: int = 100) -> list[Rejection]:
         """Return refused uploads whose key begins with `prefix`, in order of key."""
@@ -430,12 +439,12 @@ def _read(kind: type[T], item: dict[str, Any]) -> T:
     return load(kind, json.loads(item["document"]))
 
 
-def _rejection_key(rejection: Rejection) -> str:
+def _rejection_key(key: str, version_id: str) -> str:
     """Return the sort key of a refused upload: its S3 key, cut where DynamoDB's 1,024 bytes would not do."""
-    key = rejection.key.encode()
-    if len(key) > 800:
-        key = key[:700].decode(errors="ignore").encode() + b"~" + hashlib.sha256(key).hexdigest().encode()
-    return f"{key.decode()}#{rejection.version_id}"
+    name = key.encode()
+    if len(name) > 800:
+        name = name[:700].decode(errors="ignore").encode() + b"~" + hashlib.sha256(name).hexdigest().encode()
+    return f"{name.decode()}#{version_id}"
 
 
 def _cancelled(error: ClientError) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""The model store: uploads in S3, read by exact version."""
+"""The model store: uploads in S3, read by exact version, and marked by a tag when they were refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from perch.domain.errors import NotFound
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import TagTypeDef
+
+
+QUARANTINE: TagTypeDef = {"Key": "perch", "Value": "quarantined"}
+_MAX_TAGS = 10  # of an object, by S3
+_GONE = ("404", "NoSuchKey", "NoSuchVersion", "MethodNotAllowed")  # the last one of a delete marker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,7 @@ class Store:
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key, **exact)
         except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchVersion"):
+            if error.response["Error"]["Code"] in _GONE:
                 raise NotFound(f"s3://{self.bucket}/{key} (version {version_id or 'latest'}) does not exist") from error
             raise
         return Stored(
@@ -49,6 +55,21 @@ class Store:
         """Return the bytes of exactly that version."""
         exact: Any = {"VersionId": stored.version_id} if stored.version_id != "null" else {}
         return self._client.get_object(Bucket=self.bucket, Key=stored.key, **exact)["Body"].read()
+
+    def quarantine(self, stored: Stored) -> None:
+        """Tag exactly that version `perch=quarantined`, beside the tags it has: predictors may not read it any more.
+
+        The next version of the same key has no such tag. An object that is gone needs none.
+        """
+        where: Any = {"Bucket": self.bucket, "Key": stored.key}
+        where |= {"VersionId": stored.version_id} if stored.version_id != "null" else {}
+        try:
+            tags = self._client.get_object_tagging(**where)["TagSet"]
+            others = [tag for tag in tags if tag["Key"] != QUARANTINE["Key"]][: _MAX_TAGS - 1]
+            self._client.put_object_tagging(**where, Tagging={"TagSet": [*others, QUARANTINE]})
+        except self._client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in _GONE:
+                raise
 
     def files(self, folder: str) -> list[str]:
         """Return the names of the files in a folder (its first 1,000)."""

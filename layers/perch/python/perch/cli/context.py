@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from perch.cli.running import Running, find_running, require_running
 from perch.domain.codec import iso
 from perch.domain.errors import Invalid, NotFound
-from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings
+from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings, SigningPolicy
 
 if TYPE_CHECKING:
     import boto3
@@ -118,8 +118,9 @@ class Context:
             raise Invalid(
                 f"{function} did not say which endpoints there are: {document}; see `perch logs describe-api`"
             )
-        told = json.loads(document["body"])["endpoints"]
-        return Settings(name=self.name, endpoints=tuple(map(_told, told)))
+        told = json.loads(document["body"])
+        signing = SigningPolicy(required=told.get("signing") == "required")
+        return Settings(name=self.name, endpoints=tuple(map(_told, told["endpoints"])), signing=signing)
 
     @cached_property
     def world(self) -> World:
@@ -199,6 +200,7 @@ def _told(endpoint: dict[str, Any]) -> EndpointPolicy:
         model=endpoint["model"],
         runtime=endpoint["runtime"],
         memory_mb=endpoint["memory_mb"],
+        allow=tuple(endpoint.get("allow", ())),
         rollout=RolloutPolicy(way_back_s=way_back_s),
     )
 

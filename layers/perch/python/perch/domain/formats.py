@@ -34,7 +34,9 @@ class Runtime:
 class Format:
     """A format that is served: how its files end, who reads them, and what loads them on which runtime.
 
-    `platform` is what the Open Inference Protocol calls it. The first runtime is the one that suits it best.
+    `platform` is what the Open Inference Protocol calls it. The first runtime is the one that suits it best. `code`
+    tells that a file of it can hold code, whether or not this one does: such bytes are only loaded when an inspection
+    proved them harmless, or on the word of a trusted key (law 2).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Format:
     platform: str
     inspector: str
     loaders: Mapping[str, str]
+    code: bool = False
 
 
 RUNTIMES = {
@@ -81,6 +84,11 @@ def format_of(name: str) -> Format | None:
 def formats_of(runtime: str) -> tuple[str, ...]:
     """Return the names of the formats that a runtime loads."""
     return tuple(fmt.name for fmt in FORMATS.values() if runtime in fmt.loaders)
+
+
+def may_hold_code() -> tuple[str, ...]:
+    """Return the names of the formats whose files can hold code: those that an endpoint may `allow`."""
+    return tuple(fmt.name for fmt in FORMATS.values() if fmt.code)
 
 
 def named(place: str) -> Callable[..., Any]:

@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from perch.domain.codec import dump, load
+from perch.domain.formats import FORMATS
+from perch.domain.policy import EndpointPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +18,8 @@ class Pointer:
     """Where the bytes of a model version are and what they must hash to: all that a predictor needs.
 
     It travels in the function's environment (`PERCH_POINTER`), so it is small. `size` is in bytes, `version_id` S3's.
+    `signed_by` is the name of the trusted key that signed the bytes, `harmless` that an inspection proved that nothing
+    in them can run code. A pointer that says neither (as those of an older release) is trusted with neither.
     """
 
     model: str
@@ -25,6 +29,23 @@ class Pointer:
     sha256: str
     size: int
     format: str
+    signed_by: str = ""
+    harmless: bool = False
+
+    @property
+    def can_run_code(self) -> bool:
+        """Whether the bytes may hold code: their format can, and nothing proved that these do not."""
+        return not self.harmless and (self.format not in FORMATS or FORMATS[self.format].code)
+
+    @property
+    def mistrust(self) -> str | None:
+        """Say why these bytes must not be loaded, whatever their hash (law 2); None if they may."""
+        if self.signed_by or not self.can_run_code:
+            return None
+        return (
+            f"{self.model} {self.version} is a {self.format} artifact, which can run code, and no trusted key signed "
+            "it, so it is not loaded"
+        )
 
     def to_json(self) -> str:
         """Return canonical JSON; equal pointers give equal text."""
@@ -83,14 +104,18 @@ class ModelVersion:
         """The version as the user named it."""
         return self.pointer.version
 
-    def misfit(self, endpoint: str, runtime: str) -> str | None:
-        """Say why an endpoint's predictor cannot run it; None if it can."""
-        if runtime in self.runtimes:
-            return None
-        return (
-            f"{self.model} {self.version} is a {self.pointer.format} artifact for the {' or '.join(self.runtimes)} "
-            f"runtime; endpoint {endpoint} runs {runtime}"
-        )
+    def misfit(self, policy: EndpointPolicy) -> str | None:
+        """Say why an endpoint's predictor cannot or must not run it; None if it may."""
+        what = f"{self.model} {self.version} is a {self.pointer.format} artifact"
+        if policy.runtime not in self.runtimes:
+            runtimes = " or ".join(self.runtimes)
+            return f"{what} for the {runtimes} runtime; endpoint {policy.name} runs {policy.runtime}"
+        if self.pointer.can_run_code and self.pointer.format not in policy.allow:
+            return (
+                f"{what}, which can run code, and endpoint {policy.name} does not opt in; if it should, write "
+                f'allow = ["{self.pointer.format}"] under [endpoints.{policy.name}] in perch.toml and deploy'
+            )
+        return self.pointer.mistrust
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from perch.domain.errors import Invalid
 
 MANIFEST = "perch.json"
+SIGNATURE = "model.sig"
 STABLE_PROBES = "probes-stable"  # the one guard that says nothing of a candidate
 ROOT = "models"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -31,6 +32,11 @@ class UploadKey:
     def is_manifest(self) -> bool:
         """Whether this is the manifest that completes a folder."""
         return self.file == MANIFEST
+
+    @property
+    def is_signature(self) -> bool:
+        """Whether this is the signature of the folder."""
+        return self.file == SIGNATURE
 
 
 def parse_key(key: str) -> UploadKey:

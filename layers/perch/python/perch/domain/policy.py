@@ -7,7 +7,8 @@ values. Weights are fractions of traffic in (0, 1); times are seconds.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from perch.domain.codec import load
 from perch.domain.errors import NotFound
@@ -114,10 +115,23 @@ class GuardPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CachePolicy:
+    """What a predictor remembers: an answer is fresh for `ttl_s` seconds, all together take `size_mb` of its memory.
+
+    `url` is the address of a Valkey or Redis server that all of an endpoint's processes share, empty for none.
+    """
+
+    ttl_s: int
+    size_mb: int = 64
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EndpointPolicy:
     """One endpoint as declared. `approval` is `auto` (an upload starts a rollout) or `manual` (a person does).
 
-    `capture` is the share of requests whose payload is written to the log.
+    `capture` is the share of requests whose payload is written to the log; `allow` names the formats that can run code
+    which the endpoint opts in to.
     """
 
     name: str
@@ -129,8 +143,18 @@ class EndpointPolicy:
     health_check_s: int = 300
     max_artifact_mb: int = 200
     capture: float = 0.0
+    cache: CachePolicy | None = None
+    allow: tuple[str, ...] = ()
     rollout: RolloutPolicy = RolloutPolicy()
     guards: GuardPolicy = GuardPolicy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SigningPolicy:
+    """Whose signatures count: `keys` maps the name of a trusted key to its public PEM; are they `required` of all?"""
+
+    required: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +163,7 @@ class Settings:
 
     name: str
     endpoints: tuple[EndpointPolicy, ...]
+    signing: SigningPolicy = field(default_factory=SigningPolicy)
 
     def endpoint(self, name: str) -> EndpointPolicy:
         """Return one endpoint's policy. Raises NotFound, naming those that exist."""

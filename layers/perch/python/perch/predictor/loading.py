@@ -46,6 +46,8 @@ def load_served(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Serve
         ArtifactUnreachable: the store did not answer.
     """
     pointer = _pointer(environ)
+    if pointer.mistrust:
+        raise ModelUnavailable(pointer.mistrust)
     loadable = formats_of(runtime)
     if pointer.format not in loadable:
         raise ModelUnavailable(

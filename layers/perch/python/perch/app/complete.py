@@ -1,0 +1,118 @@
+"""When an upload is complete: which files of its folder make the version, and what it waits for otherwise.
+
+    manifest there   the artifact is the file that `perch.json` names
+    none there       the artifact is the only file, unless it carries the S3 metadata `perch: part` (then it waits)
+    `model.sig`      is looked for beside them; by itself it waits for what it signs
+
+Every file's event asks the same question, so the files may come in any order and their events in any other. What was
+refused stays refused: a file whose S3 version has a refusal in the registry makes no version, whatever comes beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from perch.app.world import World
+from perch.aws.store import Stored
+from perch.domain.errors import Invalid, PerchError
+from perch.domain.names import MANIFEST, SIGNATURE, UploadKey
+
+PART = "part"
+MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item of the registry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`perch.json`: its bytes, and the object that they hold."""
+
+    data: bytes
+    document: Mapping[str, Any]
+
+    @property
+    def artifact(self) -> str:
+        """The name of the file that it makes a version of."""
+        return str(self.document["artifact"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complete:
+    """The files of a version."""
+
+    artifact: Stored
+    manifest: Manifest | None
+    signature: Stored | None
+
+
+class Waits(PerchError):
+    """An upload is not complete; the message says what it waits for."""
+
+
+def complete(world: World, parts: UploadKey, stored: Stored, *, known: bool = False) -> Complete:
+    """Return the files that make a version together with `stored`; `known` if there is a version of the name already.
+
+    Raises:
+        Waits: they are not all there.
+        Invalid: the manifest cannot be used.
+        NotFound: a file was deleted meanwhile.
+    """
+    names = {parts.file, *world.store.files(parts.folder)}
+
+    def look(file: str) -> Stored:
+        return stored if file == parts.file else world.store.look(parts.folder + file)
+
+    manifest = _manifest(world, look(MANIFEST)) if MANIFEST in names else None
+    artifact = look(_named(manifest, parts, names) if manifest else _only(world, parts, names, known=known))
+    if manifest is None and artifact.metadata.get("perch") == PART:
+        raise Waits(f"waits for {parts.folder}{MANIFEST}: {artifact.key} was uploaded as part of a folder")
+    if artifact is not stored and (refused := world.registry.rejection(artifact.key, artifact.version_id)):
+        raise Waits(f"waits for {artifact.key}, which was refused ({refused.reason}); upload it again")
+    return Complete(artifact=artifact, manifest=manifest, signature=look(SIGNATURE) if SIGNATURE in names else None)
+
+
+def _named(manifest: Manifest, parts: UploadKey, names: set[str]) -> str:
+    """Return the artifact that a manifest names. Raises Waits if it is not there, or if this file is another one."""
+    if manifest.artifact not in names:
+        raise Waits(f"waits for {parts.folder}{manifest.artifact}, which {MANIFEST} names")
+    if parts.file not in (manifest.artifact, MANIFEST, SIGNATURE):
+        raise Waits(f"{MANIFEST} names {manifest.artifact} as the artifact; this file only goes with it")
+    return manifest.artifact
+
+
+def _only(world: World, parts: UploadKey, names: set[str], *, known: bool) -> str:
+    """Return the one artifact of a folder without a manifest. Raises Waits if there is none, or more than one."""
+    others = names - {parts.file, SIGNATURE}
+    if not parts.is_signature and (known or not others):
+        return parts.file
+    others -= _refused(world, parts.folder, others)
+    if parts.is_signature and len(others) == 1:
+        return others.pop()
+    if parts.is_signature and not others:
+        raise Waits(f"waits for the file that {SIGNATURE} signs")
+    if others:
+        raise Waits(f"waits for {parts.folder}{MANIFEST}: the folder also holds {', '.join(sorted(others)[:5])}")
+    return parts.file
+
+
+def _refused(world: World, folder: str, names: set[str]) -> set[str]:
+    """Return those files of a folder whose newest S3 version was refused."""
+    refused = {(r.key, r.version_id) for r in world.registry.rejections(prefix=folder)}
+    once = {name for name in names if any(key == folder + name for key, _ in refused)}
+    return {name for name in once if (folder + name, world.store.look(folder + name).version_id) in refused}
+
+
+def _manifest(world: World, stored: Stored) -> Manifest:
+    if stored.size > MAX_MANIFEST:
+        raise Invalid(f"{MANIFEST} has {stored.size:,} bytes, the limit is {MAX_MANIFEST:,}; keep probes to a few rows")
+    data = world.store.read(stored)
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{MANIFEST} is not JSON: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("artifact"), str):
+        raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')
+    if "/" in document["artifact"] or document["artifact"] in (MANIFEST, SIGNATURE):
+        raise Invalid(f"{MANIFEST} names the artifact {document['artifact']!r}; it must be a file of the same folder")
+    return Manifest(data=data, document=document)
