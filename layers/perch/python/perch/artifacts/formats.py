@@ -73,7 +73,12 @@ def inspect(name: str, data: bytes) -> Inspected:
     return found
 
 
-_OWN_KIND = {"onnx": "an ONNX model", "safetensors": "a safetensors file"}
+_OWN_KIND = {
+    "onnx": "an ONNX model",
+    "safetensors": "a safetensors file",
+    "xgboost": "an XGBoost model",
+    "lightgbm": "a LightGBM model",
+}
 
 
 def sniff(data: bytes) -> str | None:
@@ -104,6 +109,9 @@ _MAGIC = (
     (b"\x93NUMPY", "a NumPy file"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"GGUF", "a GGUF file"),
+    (b'{"learner"', "an XGBoost model"),
+    (b"{L\0\0\0\0\0\0\0\x07learner", "an XGBoost model"),
+    (b"tree\nversion=", "a LightGBM model"),
     (b"<", "HTML or XML (an error page saved under the model's name?)"),
 )
 

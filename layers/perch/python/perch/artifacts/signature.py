@@ -23,15 +23,21 @@ DATATYPES = NUMBERS | {"BOOL", "BYTES"}
 
 @dataclass(frozen=True, kw_only=True)
 class Tensor:
-    """One input or output: its name, data type and shape (batch first)."""
+    """One input or output: its name, data type and shape (batch first).
+
+    Elements of an input of which some may be `missing` can be NaN, which JSON writes as null.
+    """
 
     name: str
     datatype: str
     shape: tuple[int, ...] | None
+    missing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, strings and numbers."""
-        return {"name": self.name, "datatype": self.datatype, "shape": None if self.shape is None else list(self.shape)}
+        shape = None if self.shape is None else list(self.shape)
+        said = {"name": self.name, "datatype": self.datatype, "shape": shape}
+        return {**said, "missing": True} if self.missing else said
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Tensor:
@@ -41,6 +47,7 @@ class Tensor:
             name=str(value["name"]),
             datatype=str(value["datatype"]),
             shape=None if shape is None else tuple(int(size) for size in shape),
+            missing=bool(value.get("missing", False)),
         )
 
 

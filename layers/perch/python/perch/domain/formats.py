@@ -72,6 +72,20 @@ FORMATS = {
             inspector="perch.artifacts.safetensors_file:inspect_safetensors",
             loaders={"torch": "perch.predictor.runtimes.torch:load_torch"},
         ),
+        Format(
+            name="xgboost",
+            suffixes=(".ubj", ".xgb", ".xgb.json"),
+            platform="xgboost_xgboost",
+            inspector="perch.artifacts.xgboost_file:inspect_xgboost",
+            loaders={"onnx": "perch.predictor.runtimes.trees:load_xgboost"},
+        ),
+        Format(
+            name="lightgbm",
+            suffixes=(".lgb", ".lgb.txt"),
+            platform="lightgbm_lightgbm",
+            inspector="perch.artifacts.lightgbm_file:inspect_lightgbm",
+            loaders={"onnx": "perch.predictor.runtimes.trees:load_lightgbm"},
+        ),
     )
 }
 

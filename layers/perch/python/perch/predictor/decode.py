@@ -2,7 +2,7 @@
 
 The straight way is short: one typed JSON parse, one array, two comparisons. Only when one of them fails is the body
 parsed as whatever it is, and does `_explain` walk the rows to name the first fault. Rows and features are counted from
-1 in what it says. true and false are 1 and 0.
+1 in what it says. true and false are 1 and 0; null is NaN for a model that takes missing values (`Tensor.missing`).
 
 Nothing but numbers reaches numpy: it makes every cell as wide as the widest, so that one long text among numbers would
 take gigabytes. A request takes memory in proportion to its body, whatever is in it.
@@ -30,41 +30,59 @@ _EXAMPLE = 'send {"features": [[…], …]}'
 
 _Number = int | float | bool
 _Rows = list[list[_Number] | _Number]
+_Gapped = list[list[_Number | None] | _Number | None]
 
 
 class _Body(msgspec.Struct):
     features: _Rows
 
 
+class _GappedBody(msgspec.Struct):
+    features: _Gapped
+
+
 _decoder = msgspec.json.Decoder(_Body)
+_gapped_decoder = msgspec.json.Decoder(_GappedBody)
 
 
-def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the rows of a request as an array of `dtype`, n by `features`. Raises `RequestRefused` (400 or 413)."""
+def decode(event: Mapping[str, Any], features: int, dtype: np.dtype[Any], *, missing: bool = False) -> NDArray[Any]:
+    """Return the rows of a request as an array of `dtype`, n by `features`.
+
+    Args:
+        event: the request.
+        features: numbers in a row.
+        dtype: of the model's numbers.
+        missing: whether the model takes rows with gaps.
+
+    Raises:
+        RequestRefused: 400 or 413, in words.
+    """
     body = body_of(event)
     if not body:
         raise RequestRefused(400, f"the request has no body; {_EXAMPLE}")
     try:
-        given = _decoder.decode(body).features
+        given = (_gapped_decoder if missing else _decoder).decode(body).features
     except (ValueError, RecursionError) as error:  # msgspec's own errors and Unicode's are ValueErrors
         raise RequestRefused(400, _explain(_features(body), features)) from error
-    return _array(given, features, dtype)
+    return _array(given, features, dtype, missing=missing)
 
 
-def rows_of(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def rows_of(given: Any, features: int, dtype: np.dtype[Any], *, missing: bool = False) -> NDArray[Any]:
     """Return rows that came as any JSON as an array of `dtype`, n by `features`. Raises `RequestRefused` (400)."""
     try:
-        return _array(msgspec.convert(given, _Rows), features, dtype)
+        return _array(msgspec.convert(given, _Gapped if missing else _Rows), features, dtype, missing=missing)
     except msgspec.ValidationError as error:
         raise RequestRefused(400, _explain(given, features)) from error
 
 
-def _array(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _array(given: Any, features: int, dtype: np.dtype[Any], *, missing: bool) -> NDArray[Any]:
     """Numbers, in rows or in one row, as an array."""
     if not given or (isinstance(given[0], list) and len(given) > MAX_ROWS):
         raise RequestRefused(400, _explain(given, features))
     if dtype.kind == "f" and (packed := _packed(given, features, dtype)) is not None:
         return packed
+    if missing:
+        given = [[_filled(value) for value in row] if isinstance(row, list) else _filled(row) for row in given]
     try:
         rows = np.array(given)
     except ValueError:  # rows of different lengths
@@ -75,7 +93,11 @@ def _array(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         rows = _widened(rows)
     if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
         raise RequestRefused(400, _explain(given, features))
-    return _converted(rows, dtype)
+    return _converted(rows, dtype, np.isnan(rows) if missing and rows.dtype.kind == "f" else None)
+
+
+def _filled(value: _Number | None) -> _Number:
+    return math.nan if value is None else value
 
 
 def _packed(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any] | None:
@@ -142,17 +164,20 @@ def _float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _converted(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Rows in the model's own type; a number that does not fit it is refused rather than bent."""
+def _converted(rows: NDArray[Any], dtype: np.dtype[Any], gaps: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Rows in the model's own type; a number that does not fit it is refused rather than bent. NaN may be in `gaps`."""
     if dtype.kind == "f":
         if rows.dtype.itemsize > dtype.itemsize:
             with np.errstate(over="ignore"):
                 converted = rows.astype(dtype)
         else:
             converted = rows.astype(dtype, copy=False)
-        if np.isfinite(converted).all():
+        fits = np.isfinite(converted)
+        if gaps is not None:
+            fits |= gaps
+        if fits.all():
             return converted
-        bad = np.argwhere(~np.isfinite(converted))[0]
+        bad = np.argwhere(~fits)[0]
     else:
         limits = np.iinfo(dtype)
         fits = (rows >= limits.min) & (rows <= limits.max)

@@ -229,7 +229,7 @@ def _on_the_wire(text: str, *, binary: bool) -> int:
 def _predict(served: Served, event: Mapping[str, Any], call: Call) -> Outcome:
     model, matrix = served.model, served.interface.matrix
     if matrix is not None:
-        inputs = {matrix.name: decode(event, model.features, model.dtype)}
+        inputs = {matrix.name: decode(event, model.features, model.dtype, missing=matrix.missing)}
     elif served.interface.is_columns:
         inputs = decode_records(body_of(event), served.interface)
     else:

@@ -96,7 +96,7 @@ def decode_request(event: Mapping[str, Any], interface: Interface) -> Asked:
         if given.name in inputs:
             raise RequestRefused(400, f"input {given.name[:60]!a} is there twice")
         interface.check(given.name, given.datatype, given.shape)
-        inputs[given.name], tail = _array(given, tail)
+        inputs[given.name], tail = _array(given, tail, missing=interface.inputs[given.name].missing)
     if len(tail):
         raise RequestRefused(400, f"{len(tail):,} bytes at the end of the body belong to no input")
     interface.agree(inputs)
@@ -189,7 +189,7 @@ def _json_size(text: str, size: int) -> int:
     return int(text)
 
 
-def _array(given: _Input, tail: memoryview) -> tuple[NDArray[Any], memoryview]:
+def _array(given: _Input, tail: memoryview, *, missing: bool) -> tuple[NDArray[Any], memoryview]:
     """The elements of one input, and the bytes that are left for the next ones."""
     size = None
     if given.parameters:
@@ -198,14 +198,14 @@ def _array(given: _Input, tail: memoryview) -> tuple[NDArray[Any], memoryview]:
     if size is None:
         if given.data is None:
             raise RequestRefused(400, f"input {given.name!a} has no data and no binary_data_size")
-        return from_json(given.name, given.datatype, given.shape, given.data), tail
+        return from_json(given.name, given.datatype, given.shape, given.data, missing=missing), tail
     if given.data is not None:
         raise RequestRefused(400, f"input {given.name!a} has data and binary_data_size; it can have one of them")
     if type(size) is not int or not 0 <= size <= len(tail):
         raise RequestRefused(
             400, f"binary_data_size of input {given.name!a} is {size!a:.40}; {len(tail):,} bytes are left in the body"
         )
-    return from_bytes(given.name, given.datatype, given.shape, tail[:size]), tail[size:]
+    return from_bytes(given.name, given.datatype, given.shape, tail[:size], missing=missing), tail[size:]
 
 
 def _outputs(request: _Request, interface: Interface) -> list[tuple[str, bool]]:
@@ -266,5 +266,5 @@ def _raw(data: memoryview, interface: Interface) -> Asked:
             raise RequestRefused(400, f"the shape of input {tensor.name!a} does not follow from {len(data):,} bytes")
         shape = [count if size < 0 else size for size in sizes]
     interface.check(tensor.name, tensor.datatype, shape)
-    inputs = {tensor.name: from_bytes(tensor.name, tensor.datatype, shape, data)}
+    inputs = {tensor.name: from_bytes(tensor.name, tensor.datatype, shape, data, missing=tensor.missing)}
     return Asked(inputs, [(name, True) for name in interface.outputs])

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perch.artifacts.signature import Tensor
+
 from .decode import MAX_ROWS, object_of, rows_of
 from .errors import RequestRefused
 from .interface import Interface
@@ -59,7 +61,7 @@ def decode_invocation(body: str | bytes, interface: Interface, dtype: np.dtype[A
     if envelope == "instances" and not _are_records(given):
         return _inputs(given, interface, dtype)
     if interface.matrix is not None:
-        return {interface.matrix.name: rows_of(_in_order(given, envelope), interface.matrix.shape[1], dtype)}  # type: ignore[index]  # a matrix has a shape
+        return _matrix(_in_order(given, envelope), interface.matrix, dtype)
     return _columns(given, envelope, interface)
 
 
@@ -85,7 +87,7 @@ def _columns(records: Any, what: str, interface: Interface) -> Inputs:
                 row = next(number for number, value in enumerate(values, start=1) if isinstance(value, list))
                 raise RequestRefused(400, f"{name!a} in row {row} of {what} is a list; it is one value")
         interface.check(name, tensor.datatype, shape)
-        inputs[name] = from_json(name, tensor.datatype, shape, values)
+        inputs[name] = from_json(name, tensor.datatype, shape, values, missing=tensor.missing)
     interface.agree(inputs)
     return inputs
 
@@ -93,7 +95,7 @@ def _columns(records: Any, what: str, interface: Interface) -> Inputs:
 def _inputs(given: Any, interface: Interface, dtype: np.dtype[Any]) -> Inputs:
     """Whole tensors: by name, or the only one."""
     if interface.matrix is not None and not isinstance(given, dict):
-        return {interface.matrix.name: rows_of(given, interface.matrix.shape[1], dtype)}  # type: ignore[index]  # as above
+        return _matrix(given, interface.matrix, dtype)
     if not isinstance(given, dict):
         if len(interface.inputs) != 1:
             names = ", ".join(interface.inputs)
@@ -108,9 +110,15 @@ def _inputs(given: Any, interface: Interface, dtype: np.dtype[Any]) -> Inputs:
             shape = [*shape, 1]
         interface.check(name, tensor.datatype if tensor else "", shape)
         if tensor is not None:
-            found[name] = from_json(name, tensor.datatype, shape, values)
+            found[name] = from_json(name, tensor.datatype, shape, values, missing=tensor.missing)
     interface.agree(found)
     return found
+
+
+def _matrix(given: Any, matrix: Tensor, dtype: np.dtype[Any]) -> Inputs:
+    """Rows of features."""
+    features = (matrix.shape or ())[1]
+    return {matrix.name: rows_of(given, features, dtype, missing=matrix.missing)}
 
 
 def _split(given: Any) -> Any:

@@ -3,7 +3,8 @@
     JSON     a list, flat or nested as the shape says ─► struct packs it ─► array
     bytes    little-endian, row after row; a text as four bytes of length and its bytes ─► array
 
-Both ways end in the same checks: as many elements as the shape has, each of them one of its datatype, and finite. What
+Both ways end in the same checks: as many elements as the shape has, each of them one of its datatype, and finite (or
+missing, where the model takes that: null in JSON, NaN in bytes). What
 is refused is named: the input, the position (from 1) and the value. Memory stays in proportion to what was sent.
 
 `struct` packs a list of Python's numbers about twice as fast as NumPy converts it, and looks at each while doing so.
@@ -59,7 +60,9 @@ def datatype_of(array: NDArray[Any]) -> str | None:
     return "BYTES" if array.dtype.kind in "OUS" else _NAMES.get(array.dtype)
 
 
-def from_json(name: str, datatype: str, shape: Sequence[int], data: Sequence[Any]) -> NDArray[Any]:
+def from_json(
+    name: str, datatype: str, shape: Sequence[int], data: Sequence[Any], *, missing: bool = False
+) -> NDArray[Any]:
     """Return the array of an input whose elements came as JSON.
 
     Args:
@@ -67,6 +70,7 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Sequence[Any
         datatype: one of `KINDS`.
         shape: sizes, all of them 1 or more.
         data: numbers, booleans or texts, in one list or nested as the shape is.
+        missing: whether null stands for NaN.
 
     Raises:
         RequestRefused: 400, which input is at fault, and where.
@@ -78,7 +82,9 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Sequence[Any
         )
     kind = KINDS[datatype]
     if kind.code is not None:
-        return _numbers(name, datatype, kind, flat).reshape(shape)
+        if missing and None in flat:
+            flat = [math.nan if value is None else value for value in flat]
+        return _numbers(name, datatype, kind, flat, missing=missing).reshape(shape)
     if datatype == "BYTES":
         if set(map(type, flat)) != {str}:
             raise _fault(name, datatype, flat)
@@ -88,7 +94,9 @@ def from_json(name: str, datatype: str, shape: Sequence[int], data: Sequence[Any
     return np.array(flat, dtype=np.bool_).reshape(shape)
 
 
-def from_bytes(name: str, datatype: str, shape: Sequence[int], data: memoryview) -> NDArray[Any]:
+def from_bytes(
+    name: str, datatype: str, shape: Sequence[int], data: memoryview, *, missing: bool = False
+) -> NDArray[Any]:
     """Return the array of an input whose elements came as bytes. Raises `RequestRefused` (400)."""
     kind, count = KINDS[datatype], math.prod(shape)
     if datatype == "BYTES":
@@ -107,7 +115,7 @@ def from_bytes(name: str, datatype: str, shape: Sequence[int], data: memoryview)
     array = np.frombuffer(data, dtype=kind.dtype)
     if not array.flags.aligned:
         array = array.copy()
-    return _finite(name, array).reshape(shape)
+    return _finite(name, array, missing=missing).reshape(shape)
 
 
 def to_flat_list(array: NDArray[Any]) -> list[Any]:
@@ -149,7 +157,7 @@ def _misshapen(name: str, shape: Sequence[int]) -> RequestRefused:
     return RequestRefused(400, f"the data of input {name!a} is not nested as its shape {list(shape)} is")
 
 
-def _numbers(name: str, datatype: str, kind: Kind, flat: Sequence[Any]) -> NDArray[Any]:
+def _numbers(name: str, datatype: str, kind: Kind, flat: Sequence[Any], *, missing: bool) -> NDArray[Any]:
     try:
         packed = struct.pack(f"{len(flat)}{kind.code}", *flat)
     except (struct.error, OverflowError) as error:
@@ -159,16 +167,19 @@ def _numbers(name: str, datatype: str, kind: Kind, flat: Sequence[Any]) -> NDArr
             packed = struct.pack(f"{len(flat)}{kind.code}", *map(int, flat))
         except struct.error as still:
             raise _fault(name, datatype, flat) from still
-    return _finite(name, np.frombuffer(packed, dtype=kind.dtype))
+    return _finite(name, np.frombuffer(packed, dtype=kind.dtype), missing=missing)
 
 
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (bool, float)) and float(value).is_integer()
 
 
-def _finite(name: str, array: NDArray[Any]) -> NDArray[Any]:
+def _finite(name: str, array: NDArray[Any], *, missing: bool) -> NDArray[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        position = int(np.flatnonzero(~np.isfinite(array))[0])
+        bad = np.isinf(array) if missing else ~np.isfinite(array)
+        if not bad.any():
+            return array
+        position = int(np.flatnonzero(bad)[0])
         raise RequestRefused(
             400, f"element {position + 1} of input {name!a} is {array[position]}; elements have to be finite"
         )
