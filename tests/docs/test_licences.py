@@ -85,6 +85,7 @@ def test_the_lists_of_packages_are_found() -> None:
     """Three layers and an image; a list that moves must not turn the claims below into nothing."""
     assert set(pinned()) == {
         *(f"layers/{name}/requirements.txt" for name in ("onnx", "onnxruntime", "powertools")),
+        "functions/container/requirements.txt",
         "functions/predict_torch/requirements.txt",
     }
     assert {"boto3", "moto", "msgspec", "numpy", "protobuf", "torch"} <= distributed()

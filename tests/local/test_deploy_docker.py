@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from perch.local.deploy import docker
 from perch.local.deploy.dockerfile import expand, instructions, is_ignored
 from perch.local.deploy.images import ImageStore
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -127,6 +132,56 @@ def test_a_copy_that_cannot_be_made_fails_the_build(context, store, capsys, dock
     assert build(context, dockerfile) == 1
     assert words in capsys.readouterr().err
     assert store.find("x") is None
+
+
+def test_stages_are_followed(context, store):
+    """The last one is the image; it takes files and settings from those before, and arguments from before them all."""
+    code = build(
+        context,
+        "ARG BASE=public.ecr.aws/lambda/python:3.13\nARG WHO=nobody\nFROM ${BASE} AS first\nARG WHO\n"
+        "COPY package /built/package\nRUN make\nENV SEEN=$WHO\nCMD first\nFROM first AS second\nUSER 1:1\n"
+        "FROM $BASE\nARG WHO\nENV SEEN=${WHO:-nothing}\nCOPY --from=first --chown=1 /built/package ./package\n"
+        "COPY --from=0 /built/package/notes.md ./\nCOPY --from=first /made ./made\nCOPY --from=other:1 /x ./\n"
+        'FROM second\nCOPY functions/handler.py ./\nENTRYPOINT ["/bin/sh", "go.sh"]\nUSER 65532:65532\n'
+        'STOPSIGNAL SIGTERM\nHEALTHCHECK --interval=10s CMD ["true"]\nCMD ["handler.handler"]\n',
+        "--build-arg", "WHO=me",
+    )  # fmt: skip
+    image = store.find("x")
+    files = sorted(path.relative_to(image.root).as_posix() for path in image.root.rglob("*") if path.is_file())
+    told = json.loads((image.root.parent / "image.json").read_text())
+
+    assert code == 0
+    assert files == ["built/package/notes.md", "built/package/sub/module.py", "var/task/handler.py"]
+    assert image.command == ("handler.handler",)
+    assert image.environment["SEEN"] == "me"
+    assert image.not_run == ("make", "COPY --from=first /made ./made", "COPY --from=other:1 /x ./")
+    assert told["base"] == "public.ecr.aws/lambda/python:3.13"
+    assert (told["entrypoint"], told["user"]) == (["/bin/sh", "go.sh"], "65532:65532")
+    assert (told["stop_signal"], told["healthcheck"]) == ("SIGTERM", '--interval=10s CMD ["true"]')
+
+
+def test_stages_before_the_last_leave_nothing_else(context, store):
+    """What a stage copied stays in it, unless it is taken."""
+    build(context, "FROM x AS first\nCOPY package package\nFROM x\nCOPY --from=first /var/task/package/notes.md ./\n")
+    image = store.find("x")
+    assert [path.name for path in image.root.rglob("*") if path.is_file()] == ["notes.md"]
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_projects_own_images_hold_handler_package_and_entrypoint(context, store, runtime):
+    """And nothing of the control side or of a laptop."""
+    file = f"functions/predict_{runtime}/Dockerfile"
+    assert docker.main(["build", "--tag", "x", "--file", file, str(ROOT)]) == 0
+    image = store.find("x")
+    told = json.loads((image.root.parent / "image.json").read_text())
+    rooms = {path.name for path in (image.task_root / "perch").iterdir()}
+
+    assert (image.task_root / "handler.py").is_file()
+    assert (image.root / "opt" / "perch" / "entrypoint.sh").is_file()
+    assert {"predictor", "artifacts", "domain"} <= rooms
+    assert not rooms & {"app", "aws", "cli", "local", "export", "signing"}
+    assert (image.command, told["user"]) == (("handler.handler",), "65532:65532")
+    assert told["base"] == "public.ecr.aws/lambda/python:3.13"
 
 
 @given(st.text(alphabet="ab/*.", max_size=12))

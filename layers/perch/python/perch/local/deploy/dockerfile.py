@@ -1,8 +1,12 @@
 """Reading a Dockerfile as far as a folder of copied files needs it.
 
-FROM, ARG, ENV, WORKDIR, COPY (and ADD of local files), CMD and LABEL are followed; RUN lines are noted, not run, and
-the rest is passed over. The `.dockerignore` of the context is honoured. Left out: several stages (`COPY --from` is
-noted), heredocs, remote ADD, and shell expansion beyond `$NAME`, `${NAME}`, `${NAME:-default}` and `${NAME:+other}`.
+    instruction ─► its stage (FROM opens one) ─► files below the stage's folder, and settings; the last one is the image
+
+FROM (an image, or an earlier stage), ARG (also before the first FROM), ENV, WORKDIR, COPY (from the context or from a
+stage) and ADD of local files, ENTRYPOINT, CMD, USER, HEALTHCHECK, STOPSIGNAL and LABEL are followed; RUN lines are
+noted, not run, as is a COPY of what only they would have made. The rest is passed over. The `.dockerignore` of the
+context is honoured. Left out: heredocs, remote ADD, and shell expansion beyond `$NAME`, `${NAME}`, `${NAME:-default}`
+and `${NAME:+other}`.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ import posixpath
 import re
 import shlex
 import shutil
-from dataclasses import dataclass, field
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 LAMBDA_TASK_ROOT = "/var/task"
+_FROM_STAGE = re.compile(r"--from=(\S+)")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::([-+])([^}]*))?\})")
 
 
@@ -31,6 +38,10 @@ class Build:
 
     root: Path
     command: list[str] = field(default_factory=list)
+    entrypoint: list[str] = field(default_factory=list)
+    user: str = ""
+    healthcheck: str = ""
+    stop_signal: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     base: str = ""
@@ -38,7 +49,14 @@ class Build:
 
     def description(self) -> dict[str, Any]:
         """Return what the image store keeps beside the files."""
+        more = {
+            "entrypoint": self.entrypoint,
+            "user": self.user,
+            "healthcheck": self.healthcheck,
+            "stop_signal": self.stop_signal,
+        }
         return {
+            **{name: value for name, value in more.items() if value},
             "base": self.base,
             "command": self.command,
             "environment": self.environment,
@@ -71,23 +89,32 @@ def follow(dockerfile: Path, context: Path, root: Path, arguments: dict[str, str
     """Do what a Dockerfile says with the files of `context`, below `root`; raises DockerfileError."""
     if not dockerfile.is_file():
         raise DockerfileError(f"There is no Dockerfile at {dockerfile}.")
-    reader = _Reader(dockerfile, context, root, arguments)
-    for number, word, rest in instructions(dockerfile.read_text()):
-        reader.read(number, word, rest)
-    return reader.build
+    found = instructions(dockerfile.read_text())
+    with tempfile.TemporaryDirectory(prefix="perch-stages-") as folder:
+        reader = _Reader(dockerfile, context, Path(folder), arguments)
+        for number, word, rest in found:
+            reader.read(number, word, rest)
+        build = reader.build
+        shutil.copytree(build.root, root, dirs_exist_ok=True)
+        build.root = root
+        return build
 
 
 class _Reader:
-    """Goes through a Dockerfile, one instruction after the other."""
+    """Goes through a Dockerfile, one instruction after the other; `build` is the stage that it is in."""
 
-    def __init__(self, dockerfile: Path, context: Path, root: Path, arguments: dict[str, str]) -> None:
-        self.build = Build(root=root, environment={"LAMBDA_TASK_ROOT": LAMBDA_TASK_ROOT})
+    def __init__(self, dockerfile: Path, context: Path, folder: Path, arguments: dict[str, str]) -> None:
         self._dockerfile = dockerfile
         self._context = context
+        self._folder = folder
         self._arguments = arguments
         self._ignored = read_ignore(context, dockerfile)
-        self._variables: dict[str, str] = {}
+        self._stages: dict[str, Build] = {}
+        self._count = 0
+        self._defaults: dict[str, str] = {}  # of ARG before the first FROM
+        self._variables = self._defaults
         self._workdir = LAMBDA_TASK_ROOT
+        self.build = self._new_stage()
 
     def read(self, number: int, word: str, rest: str) -> None:
         """Follow one instruction; raises DockerfileError with its line."""
@@ -99,6 +126,10 @@ class _Reader:
             "WORKDIR": self._go_to,
             "RUN": self._run,
             "CMD": self._cmd,
+            "ENTRYPOINT": self._entrypoint,
+            "USER": self._user,
+            "HEALTHCHECK": self._healthcheck,
+            "STOPSIGNAL": self._stop_signal,
             "COPY": self._copy,
             "ADD": self._copy,
         }.get(word)
@@ -109,16 +140,36 @@ class _Reader:
         except DockerfileError as error:
             raise DockerfileError(f"{self._dockerfile}, line {number}: {error}") from None
 
+    def _new_stage(self) -> Build:
+        root = self._folder / str(self._count)
+        root.mkdir()
+        return Build(root=root, environment={"LAMBDA_TASK_ROOT": LAMBDA_TASK_ROOT})
+
     def _text(self, part: str) -> str:
         return expand(part, {**self._variables, **self.build.environment})
 
     def _from(self, rest: str) -> None:
         words = [word for word in rest.split() if not word.startswith("--")]
-        self.build.base = self._text(words[0]) if words else ""
+        if not words:
+            raise DockerfileError("FROM needs an image.")
+        base = expand(words[0], self._defaults)
+        not_run = self.build.not_run if self._count else []
+        self._count += 1
+        self.build, self._workdir, self._variables = self._new_stage(), LAMBDA_TASK_ROOT, {}
+        self.build.base = base
+        if (earlier := self._stages.get(base)) is not None:
+            root = self.build.root
+            self.build = replace(deepcopy(earlier), root=root, not_run=[])
+            shutil.copytree(earlier.root, root, dirs_exist_ok=True)
+        self.build.not_run = not_run  # of all stages: what it says is what the image lacks
+        self._stages[str(self._count - 1)] = self.build
+        if len(words) == 3 and words[1].upper() == "AS":
+            self._stages[words[2]] = self.build
 
     def _arg(self, rest: str) -> None:
-        name, _, default = rest.partition("=")
-        self._variables[name] = self._arguments.get(name, self._text(default.strip("\"'")))
+        name, given, default = rest.partition("=")
+        value = self._text(default.strip("\"'")) if given else self._defaults.get(name, "")
+        self._variables[name] = self._arguments.get(name, value)
 
     def _env(self, rest: str) -> None:
         self.build.environment |= self._pairs(rest)
@@ -133,11 +184,28 @@ class _Reader:
         self.build.not_run.append(rest)
 
     def _cmd(self, rest: str) -> None:
-        self.build.command = json.loads(rest) if rest.startswith("[") else shlex.split(rest)
+        self.build.command = _words(rest)
+
+    def _entrypoint(self, rest: str) -> None:
+        self.build.entrypoint = _words(rest)
+
+    def _user(self, rest: str) -> None:
+        self.build.user = self._text(rest)
+
+    def _healthcheck(self, rest: str) -> None:
+        self.build.healthcheck = "" if rest.upper() == "NONE" else rest
+
+    def _stop_signal(self, rest: str) -> None:
+        self.build.stop_signal = self._text(rest)
 
     def _copy(self, rest: str) -> None:
-        if "--from=" in rest:
-            self.build.not_run.append(f"COPY {rest}")
+        if (asked := _FROM_STAGE.search(rest)) is not None:
+            stage = self._stages.get(asked[1])
+            root = stage.root if stage else self._folder / "another image"
+            try:
+                _copy(root, self.build.root, self._workdir, self._text(rest), [])
+            except DockerfileError:  # only RUN lines, or another image, would have it
+                self.build.not_run.append(f"COPY {rest}")
             return
         _copy(self._context, self.build.root, self._workdir, self._text(rest), self._ignored)
 
@@ -146,6 +214,11 @@ class _Reader:
         if words and "=" not in words[0]:  # the old form: ENV NAME value
             return {words[0]: self._text(" ".join(words[1:]))}
         return {name: self._text(value) for name, _, value in (word.partition("=") for word in words)}
+
+
+def _words(rest: str) -> list[str]:
+    words: list[str] = json.loads(rest) if rest.startswith("[") else shlex.split(rest)
+    return words
 
 
 def expand(text: str, variables: dict[str, str]) -> str:

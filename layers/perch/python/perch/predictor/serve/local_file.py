@@ -23,6 +23,7 @@ from perch.domain.formats import format_of
 from perch.domain.model import Pointer
 from perch.predictor.errors import ModelUnavailable
 from perch.predictor.loading import Fetch
+from perch.predictor.verify import Hashed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +71,6 @@ def read_local(environ: Mapping[str, str]) -> LocalModel | None:
     )
     return LocalModel(
         environ={"PERCH_ENDPOINT": name, **environ, "PERCH_STORE": "local", "PERCH_POINTER": pointer.to_json()},
-        fetch=lambda _bucket, _pointer: data,
+        fetch=lambda _bucket, _pointer: Hashed(data=data, sha256=sha256),
         runtime=inspected.runtimes[0],
     )
