@@ -31,6 +31,7 @@ ALIAS = "live"
 # The image's build context is the project's folder. Docker's rules: leave out all, then take back what the image needs.
 IMAGE_CONTEXT = (
     "*",
+    "!functions/container",
     "!functions/predict_torch",
     "!layers/perch/python/perch",
     "layers/perch/python/perch/app",
@@ -102,7 +103,7 @@ class Predictor(Construct):
             runtime=RUNTIME,
             architecture=ARCHITECTURES[props.settings.architecture],
             handler="handler.handler",
-            code=lambda_.Code.from_asset(str(folder), exclude=list(NOT_CODE)),
+            code=lambda_.Code.from_asset(str(folder), exclude=[*NOT_CODE, "Dockerfile*"]),
             layers=props.layers.take(name, [PREDICTOR_PACKAGE, *runtime.layers], [folder]),
             role=self.execution.role,
             log_group=self.execution.log_group,
