@@ -47,7 +47,7 @@ def assemble(app: App, settings: Settings, *, root: Path) -> tuple[Stack, ...]:
         LayerError: a layer cannot be built, or a function is too large.
     """
     name = settings.name
-    store = StoreStack(app, f"{name}-store")
+    store = StoreStack(app, f"{name}-store", settings=settings)
     serving = ServingStack(
         app,
         f"{name}-serving",

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cdk.reading import Reader, WrongValueError, duration, one_of, proportion, text, whole
 from cdk.rollout_settings import DAY, HOUR, MINUTE, Guards, Rollout, guards, rollout
+from cdk.signing_settings import Signing, allow, signing
 from perch.domain.formats import RUNTIMES
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
@@ -56,7 +57,8 @@ class SettingsError(Exception):
 class Endpoint:
     """One endpoint: the model it serves, on what, and how its revisions change.
 
-    `capture` is the share of requests that the predictor writes to its log as asked and answered.
+    `capture` is the share of requests that the predictor writes to its log as asked and answered; `allow` names formats
+    that can run code, which it takes when a trusted key signed them.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Endpoint:
     health_check_s: int = 5 * MINUTE
     max_artifact_mb: int = 200
     capture: float = 0.0
+    allow: tuple[str, ...] = ()
     rollout: Rollout = field(default_factory=Rollout)
     guards: Guards = field(default_factory=Guards)
 
@@ -92,10 +95,16 @@ class Settings:
     log_days: int = 30
     torch_index: str | None = None
     api: Api = field(default_factory=Api)
+    signing: Signing = field(default_factory=Signing)
 
     def as_endpoints_json(self) -> str:
         """Write the canonical document that the functions read; the same settings always give the same text."""
-        return json.dumps({"name": self.name, "endpoints": [asdict(e) for e in self.endpoints]}, indent=2) + "\n"
+        document = {
+            "name": self.name,
+            "signing": self.signing.as_document(),
+            "endpoints": [asdict(endpoint) for endpoint in self.endpoints],
+        }
+        return json.dumps(document, indent=2) + "\n"
 
 
 def load(path: Path) -> Settings:
@@ -117,6 +126,7 @@ def parse(document: Mapping[str, object], path: Path) -> Settings:
     """Check a document that was already read from `path`. Raises SettingsError."""
     problems: list[str] = []
     reader = Reader(document, "", problems)
+    trusted = signing(reader.inner("signing"), path.parent)
     settings = Settings(
         name=reader.value("name", _NAME, "perch"),
         tick_s=reader.value("tick", duration(MINUTE, HOUR, whole_minutes=_RATE), MINUTE),
@@ -124,7 +134,8 @@ def parse(document: Mapping[str, object], path: Path) -> Settings:
         log_days=reader.value("log_days", _log_days, 30),
         torch_index=_torch_index(reader.inner("image")),
         api=_api(reader.inner("api")),
-        endpoints=_endpoints(reader.inner("endpoints")),
+        signing=trusted,
+        endpoints=_endpoints(reader.inner("endpoints"), trusted),
     )
     reader.close()
     if problems:
@@ -149,22 +160,23 @@ def _torch_index(reader: Reader) -> str | None:
     return index
 
 
-def _endpoints(reader: Reader) -> tuple[Endpoint, ...]:
+def _endpoints(reader: Reader, signing: Signing) -> tuple[Endpoint, ...]:
     if not reader.table:
         reader.problems.append("endpoints: declare at least one, as [endpoints.<name>] with its runtime")
-    return tuple(_endpoint(name, reader) for name in reader.table)
+    return tuple(_endpoint(name, reader, signing) for name in reader.table)
 
 
-def _endpoint(name: str, endpoints: Reader) -> Endpoint:
+def _endpoint(name: str, endpoints: Reader, signing: Signing) -> Endpoint:
     reader = endpoints.inner(name)
     endpoints.value(name, lambda _: _endpoint_name(name), name)
     # An HTTP API waits 30 seconds at most, so a predictor that may take longer would only be billed for it.
     timeout_s = reader.value("timeout_s", whole(1, 30, "of seconds"), Endpoint.timeout_s)
     known = len(reader.problems)
+    runtime = reader.required("runtime", one_of(*RUNTIMES), "onnx")
     endpoint = Endpoint(
         name=name,
         model=reader.value("model", _MODEL, name),
-        runtime=reader.required("runtime", one_of(*RUNTIMES), "onnx"),
+        runtime=runtime,
         memory_mb=reader.value("memory_mb", whole(128, 10_240, "of megabytes"), Endpoint.memory_mb),
         timeout_s=timeout_s,
         approval=reader.value("approval", one_of("auto", "manual"), Endpoint.approval),
@@ -174,6 +186,7 @@ def _endpoint(name: str, endpoints: Reader) -> Endpoint:
         # An artifact is read into memory, and never written to disk.
         max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
         capture=reader.value("capture", proportion, Endpoint.capture),
+        allow=reader.value("allow", allow(runtime, signing), ()),
         rollout=rollout(reader.inner("rollout")),
         guards=guards(reader.inner("guards"), timeout_s),
     )

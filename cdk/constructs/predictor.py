@@ -28,6 +28,9 @@ from perch.domain.formats import RUNTIMES, Runtime
 
 ALIAS = "live"
 
+# Registration tags what it refuses. "Not equal" also holds for an object that has no such tag at all.
+NOT_QUARANTINED = {"StringNotEquals": {"s3:ExistingObjectTag/perch": ["quarantined"]}}
+
 # The image's build context is the project's folder. Docker's rules: leave out all, then take back what the image needs.
 IMAGE_CONTEXT = (
     "*",
@@ -86,7 +89,12 @@ class Predictor(Construct):
             function_version=placeholder.attr_version,
             description="Moved by the rollout driver only",
         )
-        self.execution.allow("s3:GetObject", "s3:GetObjectVersion", on=[props.store.arn_for_objects("models/*")])
+        self.execution.allow(
+            "s3:GetObject",
+            "s3:GetObjectVersion",
+            on=[props.store.arn_for_objects("models/*")],
+            where=NOT_QUARANTINED,
+        )
         acknowledge(
             self.execution,
             wide(spelled_objects(props.store, "models/*")),

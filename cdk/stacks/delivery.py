@@ -242,6 +242,8 @@ class DeliveryStack(Stack):
         register = self.register_model.execution
         register.allow("s3:GetObject", "s3:GetObjectVersion", on=[store.arn_for_objects("*")])
         acknowledge(register, wide(spelled_objects(store, "*")), reason="Any key may be uploaded, and is looked at.")
+        # What it refuses it marks, so that no predictor can read it.
+        register.allow("s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", on=[store.arn_for_objects("*")])
         register.allow("s3:ListBucket", on=[store.bucket_arn])
         register.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
         # It parses what anybody may upload; if that went wrong, it still could not touch an endpoint or its ledger.

@@ -22,6 +22,7 @@ MAY = {
     "perch-register-model": LOGS
     | DEAD_LETTERS
     | {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "events:PutEvents"}
+    | {"s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging"}
     | {f"dynamodb:{verb}" for verb in ("GetItem", "Query", "PutItem", "UpdateItem", "DeleteItem")},
     "perch-drive-rollouts": LOGS
     | DEAD_LETTERS
@@ -142,3 +143,13 @@ def test_predictors_read_models_only(synthesized: Synthesized) -> None:
         (read,) = [s for s in statements(synthesized, function) if "s3:GetObject" in listed(s["Action"])]
 
         assert json.dumps(read["Resource"]).endswith('/models/*"]]}')
+
+
+def test_predictors_cannot_read_what_is_quarantined(synthesized: Synthesized) -> None:
+    """The condition is a negated one, which IAM also holds true where there is no such tag: the usual case."""
+    for function in ("perch-digits", "perch-digits-torch"):
+        reading = [s for s in statements(synthesized, function) if any("s3:" in a for a in listed(s["Action"]))]
+
+        assert [s["Condition"] for s in reading] == [
+            {"StringNotEquals": {"s3:ExistingObjectTag/perch": ["quarantined"]}}
+        ]

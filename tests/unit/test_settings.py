@@ -72,7 +72,7 @@ def test_the_document_has_the_shape_of_the_contract() -> None:
     text = SMALL + '[endpoints.digits.rollout]\nsteps = [{weight = "5%", hold = "1 hour", requests = 100}]\n'
     (endpoint,) = json.loads(read(text).as_endpoints_json())["endpoints"]
 
-    contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb capture rollout guards"
+    contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb capture allow rollout guards"
     assert list(endpoint) == contract.split()
     step = {"weight": 0.05, "hold_s": 3600, "requests": 100, "proof": True, "gate": "", "watch": False}
     assert endpoint["rollout"]["steps"] == [step]
