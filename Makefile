@@ -47,7 +47,7 @@ clean: ## Remove what was built and installed.
 .venv/.installed: pyproject.toml $(PINS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Perch needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -r $(PINS) -e '.[local,simulate,dev]'
+	$(BIN)/pip install -r $(PINS) -e '.[local,export,simulate,dev]'
 	@touch $@
 
 node_modules/.installed: package-lock.json .venv/.installed

@@ -25,7 +25,7 @@ PREDICTOR_PACKAGE = "perch-predictor"
 SETTINGS = "settings"
 
 # Of the package, what no function runs; and, for predictors, what no prediction needs.
-NOT_DEPLOYED = ("**/__pycache__", "**/*.pyc", "python/perch/local", "python/perch/cli")
+NOT_DEPLOYED = ("**/__pycache__", "**/*.pyc", "python/perch/local", "python/perch/cli", "python/perch/export")
 CONTROL_SIDE = ("python/perch/app", "python/perch/aws", "python/perch/signing")
 
 

@@ -10,7 +10,8 @@ Never run a drift-reverting deployment (`cdk deploy --revert-drift`): it would p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aws_cdk import Duration, IgnoreMode, RemovalPolicy
@@ -40,6 +41,7 @@ IMAGE_CONTEXT = (
     "layers/perch/python/perch/app",
     "layers/perch/python/perch/aws",
     "layers/perch/python/perch/cli",
+    "layers/perch/python/perch/export",
     "layers/perch/python/perch/local",
     "layers/perch/python/perch/signing",
     "**/__pycache__",
@@ -112,7 +114,7 @@ class Predictor(Construct):
             architecture=ARCHITECTURES[props.settings.architecture],
             handler="handler.handler",
             code=lambda_.Code.from_asset(str(folder), exclude=[*NOT_CODE, "Dockerfile*"]),
-            layers=props.layers.take(name, [PREDICTOR_PACKAGE, *runtime.layers], [folder]),
+            layers=props.layers.take(name, [PREDICTOR_PACKAGE, *runtime.layers, *_cache_layers(props)], [folder]),
             role=self.execution.role,
             log_group=self.execution.log_group,
             memory_size=props.endpoint.memory_mb,
@@ -147,7 +149,17 @@ class Predictor(Construct):
         )
 
 
+def _cache_layers(props: PredictorProps) -> tuple[str, ...]:
+    """The client of a cache that is shared; an image has it anyway."""
+    return ("redis",) if props.endpoint.cache and props.endpoint.cache.url else ()
+
+
 def _environment(props: PredictorProps) -> dict[str, str]:
     # PERCH_POINTER is not here: the driver sets it when it publishes a revision.
-    names = {"PERCH_ENDPOINT": props.endpoint.name, "PERCH_STORE": props.store.bucket_name}
-    return {**names, "PERCH_CAPTURE": f"{props.endpoint.capture:g}"} if props.endpoint.capture else names
+    endpoint = props.endpoint
+    found = {"PERCH_ENDPOINT": endpoint.name, "PERCH_STORE": props.store.bucket_name}
+    if endpoint.capture:
+        found["PERCH_CAPTURE"] = f"{endpoint.capture:g}"
+    if endpoint.cache:
+        found["PERCH_CACHE"] = json.dumps(asdict(endpoint.cache))
+    return found

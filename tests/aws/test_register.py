@@ -26,7 +26,7 @@ def model(scale: float = 1.0, features: int = 4) -> bytes:
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 3])],
         [weights],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
     made.ir_version = 9
     onnx.checker.check_model(made)
     return made.SerializeToString()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
 from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
+from perch.artifacts.onnx_file import MAX_IR
 
 OPSETS = [helper.make_opsetid("", 18)]
 
@@ -35,7 +37,7 @@ def model(
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", None])],
         initializer=list(weights),
     )
-    return helper.make_model(graph, opset_imports=opsets or OPSETS, functions=list(functions))
+    return helper.make_model(graph, opset_imports=opsets or OPSETS, functions=list(functions), ir_version=10)
 
 
 def look(proto: Any) -> Inspected:
@@ -74,6 +76,17 @@ def test_the_signature_of_a_scikit_learn_classifier_is_read() -> None:
         ("probabilities", "FP32"),
     ]
     assert found.details["producer"].startswith("skl2onnx")
+
+
+def test_a_file_that_is_newer_than_the_runtime_is_refused() -> None:
+    """What onnxruntime cannot load is said at registration; the version before it can."""
+    proto = model()
+    proto.ir_version = MAX_IR
+    onnxruntime.InferenceSession(proto.SerializeToString())
+    proto.ir_version = MAX_IR + 1
+    assert "IR version 14, and ONNX Runtime here loads 13 at most" in refusal(proto)
+    with pytest.raises(Exception, match="Unsupported model IR version"):
+        onnxruntime.InferenceSession(proto.SerializeToString())
 
 
 def test_a_zipmap_is_accepted() -> None:

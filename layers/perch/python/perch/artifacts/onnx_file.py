@@ -31,6 +31,9 @@ CONTRIB_OPERATORS = frozenset({"CDist", "MurmurHash3", "Solve", "Tokenizer"})
 MAX_TENSORS, MAX_NAME = 1_000, 256
 """Inputs and outputs together, and characters of a name."""
 
+MAX_IR = 13
+"""The newest version of the file format that the pinned onnxruntime loads; the onnx package writes newer ones."""
+
 ORT_MARKER = b"ORTM"
 """Bytes 4 to 8 of a model in onnxruntime's own flatbuffer format."""
 
@@ -52,6 +55,11 @@ def inspect_onnx(data: bytes) -> Inspected:
         ) from error
     if not model.HasField("graph") or not model.graph.output:
         raise ArtifactRefused("the file holds no ONNX graph: it is damaged, cut short or of another format")
+    if model.ir_version > MAX_IR:
+        raise ArtifactRefused(
+            f"the file is of ONNX IR version {model.ir_version}, and ONNX Runtime here loads {MAX_IR} at most; save it "
+            f"with model.ir_version = {MAX_IR}"
+        )
     _refuse_external_data(onnx, model)
     _refuse_unknown_operators(model)
     signature = _signature(onnx, model.graph)

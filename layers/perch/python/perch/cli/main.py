@@ -15,6 +15,8 @@ from typer.exceptions import TyperException
 from perch.cli import (
     clock,
     experiments,
+    export,
+    inspect,
     ledger,
     logs,
     models,
@@ -114,6 +116,8 @@ def demo(
 
 app.command()(up.up)
 app.command()(push.push)
+app.command()(inspect.inspect)
+app.command()(export.export)
 app.command()(status.status)
 app.command()(predict.predict)
 app.command()(plan.plan)

@@ -1,0 +1,239 @@
+"""What a file is and what Perch would do with it, as one value; the command beside this prints it.
+
+    path ─► is it a file that could be served at all? ─► perch.artifacts.inspect ─► Finding
+                                 perch.toml here ─► which endpoints would run it ─┘
+
+The inspector reads the bytes and runs none of them; neither AWS nor a runtime is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
+from perch.artifacts.outputs import MEANINGS
+from perch.artifacts.signature import NUMBERS
+from perch.domain.formats import RUNTIMES
+from perch.domain.names import MANIFEST
+from perch.domain.policy import EndpointPolicy
+
+SIGNATURE_FILE = "model.sig"
+LARGEST_MB = 500
+"""What `max_artifact_mb` of an endpoint can be at most; nothing larger is read."""
+
+_RUNTIME_MB, _HELD_TIMES = 300, 3  # what cdk/settings.py asks of an endpoint's memory, with the reason
+
+SERVED, TRUST, REFUSED = "served", "needs trust", "refused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """An endpoint of perch.toml here: whether it would serve the file, and why not."""
+
+    endpoint: str
+    model: str
+    runtime: str
+    serves: bool
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """All that is found out.
+
+    Attributes:
+        verdict: `served`, `needs trust` (it can run code) or `refused`; `reason` says why it is not served.
+        inspected: what the inspector read; None if refused.
+        places: the endpoints of perch.toml here.
+        signed: a remark on the signature file beside it.
+    """
+
+    file: str
+    size: int
+    sha256: str
+    verdict: str
+    reason: str = ""
+    inspected: Inspected | None = None
+    places: tuple[Place, ...] = ()
+    signed: str = ""
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def memory_mb(self) -> int:
+        """What a function needs to hold it: the runtime, and three times the file while it loads."""
+        return _RUNTIME_MB + _HELD_TIMES * -(-self.size // 1_000_000)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain lists, strings and numbers."""
+        found = self.inspected
+        told: dict[str, Any] = {
+            "file": self.file,
+            "size": self.size,
+            "sha256": self.sha256,
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "signed": self.signed,
+            "remarks": list(self.remarks),
+        }
+        if found is None:
+            return told
+        return told | {
+            "format": found.format,
+            "code": found.code,
+            "runtimes": [
+                {"name": name, "engine": RUNTIMES[name].engine, "package": package(name)} for name in found.runtimes
+            ],
+            "endpoints": [asdict(place) for place in self.places],
+            "memory_mb": self.memory_mb,
+            "signature": found.signature.to_json(),
+            "output": meaning(found),
+            "details": dict(found.details),
+        }
+
+
+def look(path: Path, endpoints: Iterable[EndpointPolicy] = ()) -> Finding:
+    """Find out what a file is. Nothing in it is run; what cannot be served is a finding, too."""
+    if path.is_dir():
+        return _folder(path)
+    if not path.exists():
+        return _refused(path, "there is no such file")
+    if not path.is_file():
+        return _refused(path, "it is no ordinary file")
+    size = path.stat().st_size
+    if size > LARGEST_MB * 1_000_000:
+        return _refused(
+            path,
+            f"it has {size / 1e6:,.0f} MB; an endpoint takes {LARGEST_MB} MB at most (max_artifact_mb), so it was not "
+            "read. Smaller numbers may help: `perch export --quantize`",
+            size,
+        )
+    data = path.read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    signed = _signed(path)
+    try:
+        inspected = inspect(path.name, data)
+    except ArtifactRefused as refused:
+        return Finding(file=str(path), size=size, sha256=sha256, verdict=REFUSED, reason=refused.reason, signed=signed)
+    finding = Finding(file=str(path), size=size, sha256=sha256, verdict=SERVED, inspected=inspected, signed=signed)
+    places = tuple(_place(endpoint, finding) for endpoint in endpoints)
+    reason = f"{inspected.code}; {_way(inspected.format)}" if inspected.code else ""
+    return Finding(
+        file=str(path),
+        size=size,
+        sha256=sha256,
+        verdict=TRUST if inspected.code else SERVED,
+        reason=reason,
+        inspected=inspected,
+        places=places,
+        signed=signed,
+    )
+
+
+def package(runtime: str) -> str:
+    """Say how a runtime is deployed."""
+    return "zip" if RUNTIMES[runtime].layers else "image"
+
+
+def meaning(found: Inspected) -> str:
+    """Say what the numbers of an answer mean, by the rule of `perch.predictor.answer`."""
+    declared = found.details.get("output")
+    if declared:
+        return f"{declared}: {MEANINGS[declared]} (declared)"
+    return _by_shape(found.signature)
+
+
+def _by_shape(signature: Signature) -> str:
+    labels = [t for t in signature.outputs if t.datatype not in NUMBERS or t.datatype.startswith(("INT", "UINT"))]
+    flat = next((t for t in labels if t.shape is not None and len(t.shape) <= 2 and t.datatype != "BOOL"), None)
+    if flat is not None:
+        others = len(signature.outputs) > 1
+        return f"labels in {flat.name!r}" + (", scores beside them" if others else "")
+    first = signature.outputs[0] if signature.outputs else None
+    if first is None or not first.datatype.startswith("FP"):
+        return "nothing that is read as a prediction; asked for by the names of its outputs"
+    width = first.shape[1] if first.shape is not None and len(first.shape) == 2 else None
+    if width == 1:
+        return "one number a row: a value"
+    if width is not None and width > 1:
+        return (
+            "one column a class: probabilities where rows sum to 1, else logits; declare perch.output if that is wrong"
+        )
+    return "not declared; the shape of its first answer decides"
+
+
+def _place(endpoint: EndpointPolicy, finding: Finding) -> Place:
+    inspected = finding.inspected
+    assert inspected is not None  # noqa: S101 - refused files have no place
+    why = ""
+    if endpoint.runtime not in inspected.runtimes:
+        why = f"its runtime is {endpoint.runtime}"
+    elif finding.size > endpoint.max_artifact_mb * 1_000_000:
+        why = f"its max_artifact_mb is {endpoint.max_artifact_mb}"
+    elif finding.memory_mb > endpoint.memory_mb:
+        why = f"its memory_mb is {endpoint.memory_mb}, and this takes about {finding.memory_mb}"
+    elif inspected.code and inspected.format not in endpoint.allow:
+        why = f'it does not allow {inspected.format}, which can run code (allow = ["{inspected.format}"])'
+    elif inspected.code:
+        why = "with the signature of a trusted key"
+    serves = not why or bool(inspected.code and inspected.format in endpoint.allow)
+    return Place(endpoint=endpoint.name, model=endpoint.model, runtime=endpoint.runtime, serves=serves, why=why)
+
+
+def _way(format_name: str) -> str:
+    return (
+        f'it is only served by an endpoint with allow = ["{format_name}"] in perch.toml, and with the signature of a '
+        "trusted key; `perch export --trust` makes a harmless file of it, if you know who made it"
+    )
+
+
+def _signed(path: Path) -> str:
+    """Say whether a signature lies beside a file; whether it is right is for `perch verify`."""
+    if (path.parent / SIGNATURE_FILE).is_file():
+        return f"{SIGNATURE_FILE} lies beside it and was not checked: `perch verify {path.parent}` does"
+    return f"no {SIGNATURE_FILE} lies beside it"
+
+
+def _refused(path: Path, reason: str, size: int = 0) -> Finding:
+    return Finding(file=str(path), size=size, sha256="", verdict=REFUSED, reason=reason)
+
+
+def _folder(path: Path) -> Finding:
+    """A folder is not a model, but often holds one."""
+    files = sorted(entry.name for entry in path.iterdir() if entry.is_file())
+    if "MLmodel" in files:
+        return _refused(path, f"it is an MLflow model folder; {_named(_models(path))}")
+    if MANIFEST in files:
+        return _refused(path, f"it is a folder with {MANIFEST}; {_named(_models(path))}")
+    if not files:
+        return _refused(path, "it is a folder without files")
+    return _refused(path, f"it is a folder; {_named(_models(path))}")
+
+
+def _models(path: Path) -> list[str]:
+    from perch.domain.formats import format_of
+
+    names = (entry.relative_to(path).as_posix() for entry in path.rglob("*") if entry.is_file())
+    return sorted(name for name in names if format_of(name) is not None)[:5]
+
+
+def _named(models: list[str]) -> str:
+    if not models:
+        return "no file in it ends as one that is served"
+    return f"name the file in it: {', '.join(models)}"
+
+
+def flat(details: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Details as pairs of words, without those that are empty."""
+    for key, value in details.items():
+        if value in (None, "", [], {}):
+            continue
+        if isinstance(value, Mapping):
+            yield key.replace("_", " "), ", ".join(f"{name} {number}" for name, number in value.items())
+        elif isinstance(value, list | tuple):
+            yield key.replace("_", " "), ", ".join(map(str, value))
+        else:
+            yield key.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)
