@@ -33,7 +33,12 @@ from perch.domain.formats import RUNTIMES
 
 PYTHON = "3.13"
 LIMIT_MB = 250  # Lambda's limit for a zip function with all its layers, unpacked
-REQUIREMENTS = ("powertools", *sorted({layer for runtime in RUNTIMES.values() for layer in runtime.layers}), "onnx")
+REQUIREMENTS = (
+    "powertools",
+    *sorted({layer for runtime in RUNTIMES.values() for layer in runtime.layers}),
+    "onnx",
+    "redis",
+)
 
 # Lambda's python3.13 is Amazon Linux 2023 with glibc 2.34: it runs wheels built for that version or an older one.
 _GLIBC = ("2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")

@@ -2,7 +2,8 @@
 
     GET /models · GET /v2 · GET /v2/health/live · GET /v2/health/ready · GET /v2/models · POST /v2/repository/index
     POST /v2/repository/models/{m}/load, …/unload    403: uploads and rollouts put models into service
-    anything else                                    404 that names the endpoints
+    GET /openapi.json                                all of the API, as far as it is known without a model
+    anything else                                    404 that names the endpoints (405: another method is taken)
 
 It reads the settings that were deployed with it, so it makes no AWS call, and it knows what is declared, not what is
 served: for that, ask the endpoint itself (`GET /models/{endpoint}`, `GET /v2/models/{endpoint}/ready`). So the API is
@@ -10,14 +11,17 @@ ready when it answers, and the state of a model in the index is UNKNOWN.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
 from perch.domain.policy import EndpointPolicy, load_settings
+from perch.predictor.openapi import of_api
 from perch.predictor.server import live, ready, server_metadata
 
-_ENDPOINTS = load_settings(files("perch_settings").joinpath("endpoints.json").read_text("utf-8")).endpoints
+_SETTINGS = load_settings(files("perch_settings").joinpath("endpoints.json").read_text("utf-8"))
+_ENDPOINTS = _SETTINGS.endpoints
+_SIGNING = {"signing": "required"} if _SETTINGS.signing.required else {}  # whoever uploads has to know
 _REPOSITORY = "/v2/repository/"
 
 
@@ -26,12 +30,18 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     asked = event.get("requestContext", {}).get("http", {})
     method, path = str(asked.get("method", "")), str(asked.get("path", ""))
     names = [endpoint.name for endpoint in _ENDPOINTS]
-    if (method, path) == ("GET", "/models"):
-        body = {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS]}
-        return _answer(200, {**body, "request_id": context.aws_request_id})
-    if (found := _protocol(method, path, names)) is not None:
-        return _answer(200, found)
-    if method == "POST" and path.startswith(f"{_REPOSITORY}models/") and path.endswith(("/load", "/unload")):
+    if path in _ANSWERS:
+        wanted, answer = _ANSWERS[path]
+        if method == wanted:
+            body = answer(names)
+            return _answer(200, {**body, "request_id": context.aws_request_id} if path == "/models" else body)
+        refused = {"error": f"{path} takes {wanted}"}
+        if not path.startswith("/v2"):
+            refused["request_id"] = context.aws_request_id
+        return _answer(405, refused, allow=wanted)
+    if path.startswith(f"{_REPOSITORY}models/") and path.endswith(("/load", "/unload")):
+        if method != "POST":
+            return _answer(405, {"error": f"{path[:200]} takes POST"}, allow="POST")
         return _answer(403, {"error": "models are put into service by uploads and rollouts, not over this API"})
     sentence = (
         f"there is no {method} {path[:200]}; GET /models, GET /models/{{endpoint}}, POST /models/{{endpoint}}/predict, "
@@ -42,19 +52,6 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
     if path.startswith("/v2/"):
         return _answer(404, {"error": sentence})
     return _answer(404, {"error": sentence, "endpoints": names, "request_id": context.aws_request_id})
-
-
-def _protocol(method: str, path: str, names: list[str]) -> Any:
-    """What the server says of itself in the Open Inference Protocol; None for every other request."""
-    if method == "POST":
-        return [_declared(name) for name in names] if path == f"{_REPOSITORY}index" else None
-    said: Mapping[str, Any] = {
-        "/v2": server_metadata(),
-        "/v2/health/live": live(),
-        "/v2/health/ready": ready(),
-        "/v2/models": {"models": names},
-    }
-    return said.get(path) if method == "GET" else None
 
 
 def _declared(name: str) -> dict[str, str]:
@@ -75,8 +72,25 @@ def _described(endpoint: EndpointPolicy) -> dict[str, Any]:
         "describe": f"/models/{endpoint.name}",
         "predict": f"/models/{endpoint.name}/predict",
         "rewards": f"/experiments/{endpoint.name}/rewards",
+        **({"allow": endpoint.allow} if endpoint.allow else {}),
     }
 
 
-def _answer(status: int, body: Any) -> dict[str, Any]:
-    return {"statusCode": status, "headers": {"content-type": "application/json"}, "body": json.dumps(body)}
+def _answer(status: int, body: Any, **headers: str) -> dict[str, Any]:
+    return {
+        "statusCode": status,
+        "headers": {"content-type": "application/json", **headers},
+        "body": json.dumps(body),
+    }
+
+
+_ANSWERS: Mapping[str, tuple[str, Callable[[list[str]], Any]]] = {
+    "/models": ("GET", lambda _: {"endpoints": [_described(endpoint) for endpoint in _ENDPOINTS], **_SIGNING}),
+    "/openapi.json": ("GET", of_api),
+    "/v2": ("GET", lambda _: server_metadata()),
+    "/v2/health/live": ("GET", lambda _: live()),
+    "/v2/health/ready": ("GET", lambda _: ready()),
+    "/v2/models": ("GET", lambda names: {"models": names}),
+    f"{_REPOSITORY}index": ("POST", lambda names: [_declared(name) for name in names]),
+}
+"""By path: the method that it takes, and what is answered, from the endpoints' names."""

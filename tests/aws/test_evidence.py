@@ -302,3 +302,24 @@ def test_what_a_predictor_writes_is_what_is_counted_of_it(cloudwatch, capsys):
     )  # fmt: skip
     assert minute.stable.requests == 0
     assert minute.candidate == Arm(requests=11, failures=1, cold=1, timed=10, slower=(10, 0), bins=(3, 3, 3))
+
+
+def test_answers_from_a_cache_are_predictions_and_no_requests_of_the_revision(cloudwatch, capsys):
+    """Ten requests of which the model answered three; the gateway counted ten, and none of them is missing."""
+    environ = {**environment(pointer(MODEL)), "PERCH_CACHE": '{"ttl_s": 60, "size_mb": 1}'}
+    handler = make_handler(runtime="onnx", environ=environ, fetch=lambda *_: MODEL)
+    asked = [event({"features": [n % 2, 0, 0]}) for n in (0, 0, 0, 1, 1, 1, 1, 1, 1, 1)]
+    at = datetime.fromtimestamp(asked[0]["requestContext"]["timeEpoch"] / 1000, UTC)
+    for one in asked:
+        handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
+    for line in capsys.readouterr().out.splitlines():
+        for m in measurements(line.encode(), at):
+            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+    executed = {"FunctionName": FUNCTION, "Resource": f"{FUNCTION}:live", "ExecutedVersion": CANDIDATE}
+    cloudwatch.store.put("AWS/Lambda", "Invocations", executed, 10.0, at=at)
+    [minute] = cloudwatch.metrics.minutes(
+        "table", FUNCTION, stable=STABLE, candidate=CANDIDATE, since=at, until=at + MINUTE,
+        measures=Measures(limits_ms=(0.0,), edges=(0.0, 1.0)),
+    )  # fmt: skip
+    # The first request of a process always runs the model; what it gave is kept, so the second is a hit.
+    assert minute.candidate == Arm(requests=2, failures=0, cold=1, timed=1, slower=(1,), bins=(3, 7, 0), unlogged=0)

@@ -75,7 +75,6 @@ def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
     [
         ("POST", "/models/nobody/predict"),
         ("GET", "/"),
-        ("POST", "/models"),
         ("GET", "/models/x"),
         ("GET", "/x/models"),
         ("GET", "/models/"),
@@ -87,6 +86,32 @@ def test_every_other_route_is_a_404_that_names_the_endpoints(api: ModuleType, me
     assert (status, body["endpoints"]) == (404, ["digits", "deep"])
     assert body["error"].startswith(f"there is no {method} {path}; ")
     assert body["error"].endswith("for endpoint: digits, deep")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/models", "GET"),
+        ("DELETE", "/v2/models", "GET"),
+        ("GET", "/v2/repository/index", "POST"),
+        ("GET", "/v2/repository/models/digits/load", "POST"),
+    ],
+)
+def test_a_path_that_is_answered_says_which_method_it_takes(
+    api: ModuleType, method: str, path: str, allowed: str
+) -> None:
+    """405 with Allow, as HTTP has it."""
+    answer = api.handler({"requestContext": {"http": {"method": method, "path": path}}}, CONTEXT)
+    assert (answer["statusCode"], answer["headers"]["allow"]) == (405, allowed)
+    assert json.loads(answer["body"])["error"] == f"{path} takes {allowed}"
+
+
+def test_the_document_describes_every_endpoint(api: ModuleType) -> None:
+    """OpenAPI 3.1, with the paths of each endpoint and those of all."""
+    status, document = ask(api, "GET", "/openapi.json")
+    assert (status, document["openapi"]) == (200, "3.1.0")
+    for path in ("/models/digits/predict", "/v2/models/deep/infer", "/experiments/deep/rewards", "/v2/health/live"):
+        assert path in document["paths"]
 
 
 def test_a_deployment_without_endpoints_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,12 @@ CloudWatch interpolates trimmed counts, so they are rounded. The two sources may
 published later, and about a request on the edge of a minute, which Lambda and the gateway date differently. Then the
 larger number of requests counts, so that failures never exceed requests and none of them is dropped.
 
-A request is cold, or timed, or a crash. What of the invocations is neither is `unlogged`: its log line has not arrived
-yet, or never will, and nobody knows whether it failed. That is not the same as that it did not.
+An answer out of a predictor's cache says nothing of the revision: it is fast, and cannot fail. A candidate, whose cache
+is empty, would look slow and frail beside a stable revision that answers half of its requests so. Such hits are taken
+out of the requests; their predictions stay, because they are what users asked for, and that is alike on both sides.
+
+Any other request is cold, or timed, or a crash. What of the invocations is neither is `unlogged`: its log line has not
+arrived yet, or never will, and nobody knows whether it failed. That is not the same as that it did not.
 
 Minutes are kept for 15 days; older ones read as minutes without requests.
 """
@@ -170,7 +174,7 @@ class RevisionMetrics:
 
 
 def _traffic(name: str, endpoint: str, function: str, version: str) -> list[Query]:
-    """Name the series that every arm has: requests, failures, and which of them were warm."""
+    """Name the series that every arm has: requests, failures, which of them were warm, and which from a cache."""
     executed = {"FunctionName": function, "Resource": f"{function}:{ALIAS}", "ExecutedVersion": version}
     ours = {"Endpoint": endpoint, "Revision": version}
     return [
@@ -179,6 +183,7 @@ def _traffic(name: str, endpoint: str, function: str, version: str) -> list[Quer
         Query(f"{name}_failures", "Perch", "Failures", ours),
         Query(f"{name}_cold", "Perch", "ColdStarts", ours),
         Query(f"{name}_timed", "Perch", "Latency", ours, "SampleCount"),
+        Query(f"{name}_hits", "Perch", "CacheHits", ours),
     ]
 
 
@@ -239,7 +244,8 @@ def _requests(points: Points, name: str, at: datetime) -> Arm:
     """Reconcile Lambda's counts with those of the log lines, of which each is either cold or timed."""
     crashes, answered_badly = _count(points, f"{name}_crashes", at), _count(points, f"{name}_failures", at)
     cold, timed = _count(points, f"{name}_cold", at), _count(points, f"{name}_timed", at)
-    failures, invocations = crashes + answered_badly, _count(points, f"{name}_invocations", at)
+    failures = crashes + answered_badly
+    invocations = max(0, _count(points, f"{name}_invocations", at) - _count(points, f"{name}_hits", at))
     return Arm(
         requests=max(invocations, cold + timed + crashes, failures),
         failures=failures,

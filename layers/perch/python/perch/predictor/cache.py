@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -29,11 +29,12 @@ from numpy.typing import NDArray
 
 from perch.domain.model import Pointer
 
-from .shared_cache import SharedCache, connect
 from .tensors import to_bytes
 
+if TYPE_CHECKING:
+    from .shared_cache import SharedCache
+
 HEADER = "x-perch-cache"
-Found = Literal["hit", "miss"]
 
 _OVERHEAD = 500
 """Bytes that an entry takes beside its arrays' elements: the key, the list, and the arrays themselves, about."""
@@ -143,8 +144,12 @@ def read_cache(environ: Mapping[str, str]) -> Cache | None:
         asked = msgspec.json.decode(text, type=CacheSettings)
     except msgspec.DecodeError as error:
         raise ValueError(f'PERCH_CACHE is not like {{"ttl_s": 300, "size_mb": 64}}: {error}') from error
-    shared = connect(asked.url, prefix=f"perch:{environ.get('PERCH_ENDPOINT', '')}:") if asked.url else None
-    return Cache(size=asked.size_mb * 1_000_000, ttl_s=asked.ttl_s, shared=shared)
+    cache = Cache(size=asked.size_mb * 1_000_000, ttl_s=asked.ttl_s)
+    if asked.url:
+        from .shared_cache import connect  # noqa: PLC0415 - threads and sockets, for those who have a server
+
+        cache.shared = connect(asked.url, prefix=f"perch:{environ.get('PERCH_ENDPOINT', '')}:")
+    return cache
 
 
 def _is_finite(output: Any) -> bool:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from . import telemetry
 from .answer import Answer
-from .cache import Found, Memo
+from .cache import Memo
 from .errors import PredictionFailed, UnusableAnswer
 from .loading import Served, first_line
+from .telemetry import Found
 
 
 class Inferred(NamedTuple):

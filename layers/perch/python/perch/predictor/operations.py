@@ -21,7 +21,7 @@ from . import protocol, server
 from .answer import Answer
 from .body import body_of
 from .cache import HEADER as CACHE
-from .cache import Found, Memo
+from .cache import Memo
 from .decode import decode
 from .encode import encode
 from .errors import RequestRefused
@@ -29,6 +29,7 @@ from .infer import Inferred, infer
 from .loading import Served
 from .records import decode_invocation, decode_records
 from .routes import INFERENCE, Route
+from .telemetry import Found
 from .variants import Variants
 
 MAX_ANSWER = 6_000_000

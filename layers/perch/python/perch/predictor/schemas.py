@@ -7,6 +7,7 @@ predictor does. Standard library only: `describe_api` has no NumPy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ Schema = dict[str, Any]
 MAX_ROWS = 1_000
 """As `perch.predictor.decode` has it; tests hold the two together."""
 
-_LARGEST = {"FP16": 65_504.0, "FP32": 3.4028234663852886e38}
+_LARGEST = {"FP16": math.nextafter(65_520, 0), "FP32": math.nextafter(2**128 - 2**103, 0)}
+"""The largest numbers that are not rounded to infinity."""
+
 _WIDE = 200
 """Columns up to which a schema tells each one's range; of wider rows it only tells that they are numbers."""
 

@@ -20,12 +20,14 @@ from __future__ import annotations
 import itertools
 import sys
 import traceback
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from .cache import Found
 from .encode import encode
+
+Found = Literal["hit", "miss"]
+"""What came of looking into the prediction cache."""
 
 _UNITS = {
     "Latency": "Milliseconds",
