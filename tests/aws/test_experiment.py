@@ -200,7 +200,7 @@ def test_a_first_revision_that_fails_users_is_taken_back_and_ends_the_experiment
         ({"champion": "v1", "challenger": "v2"}, {"challenger": 0.1}, {"alpha": 1.0}, Invalid, "alpha"),
         ({"champion": "v1", "challenger": "v2"}, {"challenger": 0.1}, {"floor": 0.6}, Invalid, "floor"),
         ({"champion": "v1", "challenger": "v2"}, {"challenger": 0.1}, {"bandit_every_s": 60}, Invalid, "ten minutes"),
-        ({"champion": "v1", "challenger": "big"}, {"challenger": 0.1}, {}, Refused, "take 1,500 MB"),
+        ({"champion": "v1", "challenger": "big"}, {"challenger": 0.1}, {}, Refused, "take 1,260 MB"),
         ({"champion": "v1", "challenger": "wide"}, {"challenger": 0.1}, {}, Refused, "number of features"),
     ],
 )  # fmt: skip
@@ -210,7 +210,7 @@ def test_an_experiment_that_cannot_be_is_refused_in_words(versions, shares, fiel
         d.registered("v2", signature={"features": 4})
         d.registered("wide", signature={"features": 5})
         small = d.registered("big").pointer
-        _becomes(d, "big", replace(small, size=400_000_000))
+        _becomes(d, "big", replace(small, size=800_000_000))
         d.registered("v1", signature={"features": 4})
         d.settle()
         with pytest.raises(error, match=why):

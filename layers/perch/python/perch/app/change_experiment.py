@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,13 +12,11 @@ from perch.app.world import World
 from perch.domain import experiment_moves as moves
 from perch.domain.errors import Invalid, Refused
 from perch.domain.experiment import MAX_TEXT, Experiment, Variant, to_parts
+from perch.domain.memory import needed_mb
 from perch.domain.model import ModelVersion
 from perch.domain.policy import EndpointPolicy
 from perch.domain.rollout import Change, Endpoint
 from perch.domain.significance import Finding, Tally, findings
-
-# What a predictor takes for its runtime, and for each MB of an artifact (cdk/settings.py, measured).
-_RUNTIME_MB, _HELD_TIMES = 300, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,7 @@ def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Ma
     if len(set(takes.values())) > 1:
         told = ", ".join(f"{name} {features}" for name, features in takes.items())
         raise Refused(f"the variants do not take the same number of features ({told}), so no request fits all")
-    needed = _RUNTIME_MB + _HELD_TIMES * sum(size for size in _sizes(found.values())) / 1e6
+    needed = needed_mb((pointer.format, pointer.size / 1e6) for pointer in {model.pointer for model in found.values()})
     if needed > policy.memory_mb:
         raise Refused(
             f"the models of all variants take {needed:,.0f} MB, and {policy.name} has {policy.memory_mb}; raise it"
@@ -136,7 +134,3 @@ def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Ma
         raise Invalid(f"a floor of {floor:.2%} for {len(found)} variants; give 0.1 % up to {1 / len(found):.1%}")
     if fields.get("bandit_every_s", 3_600) < 600:
         raise Invalid("a bandit may move every ten minutes at most: each move is a new revision with its cold starts")
-
-
-def _sizes(found: Sequence[ModelVersion] | Any) -> list[int]:
-    return [pointer.size for pointer in {model.pointer for model in found}]

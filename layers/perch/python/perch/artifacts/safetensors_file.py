@@ -20,6 +20,7 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from .architecture import Architecture, parse_architecture
+from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .outputs import declared_output
@@ -36,13 +37,14 @@ _SIZES = {"F32": 4, "I64": 8}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """A checked header: each tensor's (type, shape), and the author's metadata."""
+    """A checked header: each tensor's (type, shape), where in the file its bytes are, and the author's metadata."""
 
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    places: Mapping[str, tuple[int, int]]
     metadata: Mapping[str, str]
 
 
-def inspect_safetensors(data: bytes) -> Inspected:
+def inspect_safetensors(data: Data) -> Inspected:
     """Read what a safetensors file is. Raises `ArtifactRefused`."""
     header = read_header(data)
     architecture = read_architecture(header)
@@ -52,7 +54,7 @@ def inspect_safetensors(data: bytes) -> Inspected:
     )
     return Inspected(
         format="safetensors",
-        runtimes=("torch",),
+        runtimes=architecture.runtimes,
         signature=replace(signature, ranges=read_ranges(header.metadata, signature)),
         details={
             "layers": architecture.summary,
@@ -85,7 +87,7 @@ def read_architecture(header: Header) -> Architecture:
     return architecture
 
 
-def read_header(data: bytes) -> Header:
+def read_header(data: Data) -> Header:
     """Parse and check the header of a safetensors file. Raises `ArtifactRefused`."""
     if len(data) < 8:
         raise ArtifactRefused("the file is cut short: a safetensors file begins with eight bytes of header length")
@@ -99,13 +101,18 @@ def read_header(data: bytes) -> Header:
         raise ArtifactRefused(
             f"the file is cut short: it declares a header of {length} bytes and has {len(data) - 8} left"
         )
-    raw = _parse(data[8 : 8 + length])
+    raw = _parse(bytes(data[8 : 8 + length]))
     metadata = raw.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ArtifactRefused("the header's __metadata__ has to map strings to strings")
     ranges = {name: _entry(name, entry) for name, entry in raw.items()}
     _check_ranges({name: entry[2] for name, entry in ranges.items()}, len(data) - 8 - length)
-    return Header(tensors={name: (kind, shape) for name, (kind, shape, _) in ranges.items()}, metadata=metadata)
+    begin = 8 + length
+    return Header(
+        tensors={name: (kind, shape) for name, (kind, shape, _) in ranges.items()},
+        places={name: (begin + first, begin + end) for name, (_, _, (first, end)) in ranges.items()},
+        metadata=metadata,
+    )
 
 
 def _parse(text: bytes) -> dict[str, Any]:

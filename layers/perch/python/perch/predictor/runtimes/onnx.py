@@ -2,10 +2,20 @@
 
 Lambda gives one environment one request at a time and, below 1.8 GB of memory, less than one core; a thread pool
 would only wait for itself.
+
+Weights of a megabyte and more are used where they lie in the fetched file (`onnx_weights`). For its matrix products
+onnxruntime would also hold them in an order of its own, which takes their size again and a second for 500 MB, and makes
+one row 1.25 and a few rows 2.5 times as fast: it does so where the function has the memory (`perch.domain.memory`). The
+two orders add up the same products differently, so their last bits may differ.
+
+Held once more than said: convolutions, whose weights are put into another order even so, and what is no initializer,
+such as the trees of an ensemble.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,9 +24,13 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from perch.artifacts.data import Data
 from perch.artifacts.outputs import OUTPUT_KEY
 from perch.artifacts.ranges import read_ranges
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
+from perch.domain.memory import has_room_to_prepare
+
+from .onnx_weights import LOCATION, take_apart
 
 _TYPES: dict[str, tuple[str, type[np.generic]]] = {
     "tensor(float16)": ("FP16", np.float16),
@@ -38,7 +52,14 @@ _TYPES: dict[str, tuple[str, type[np.generic]]] = {
 class OnnxModel:
     """An onnxruntime session and what it says of itself."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Data, memory_mb: float = math.inf) -> None:
+        """Load a file.
+
+        Args:
+            data: the whole file; where it was fetched into memory of its own, it is the model's from now on.
+            memory_mb: what the process may take.
+        """
+        outline = take_apart(data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -46,7 +67,14 @@ class OnnxModel:
         # the one that was inspected.
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # a failing run raises; its log line would only say so twice
-        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        if outline is not None:
+            options.add_external_initializers_from_files_in_memory([LOCATION], [data], [len(data)])
+            options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
+            if not has_room_to_prepare(len(data) / 1e6, memory_mb):
+                options.add_session_config_entry("session.disable_prepacking", "1")
+        model = bytes(data) if outline is None else outline.model
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._lent = None if outline is None else data  # the session points into it
         inputs = self._session.get_inputs()
         self._input = inputs[0].name
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -74,9 +102,9 @@ class OnnxModel:
         return outputs
 
 
-def load_onnx(data: bytes) -> OnnxModel:
+def load_onnx(data: Data) -> OnnxModel:
     """Load a verified ONNX file."""
-    return OnnxModel(data)
+    return OnnxModel(data, float(os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", math.inf)))
 
 
 def _tensor(value: Any) -> Tensor:

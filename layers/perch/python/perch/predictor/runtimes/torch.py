@@ -2,22 +2,23 @@
 
 The layers come from `perch.artifacts`, which has already compared them with the tensors of the file; here each allowed
 type meets its class. They are built on torch's meta device, so that no memory is taken and no random number drawn
-for weights that the file brings.
+for weights that the file brings. Those are used where they lie: each tensor is a view of the fetched file.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load
 from torch import nn
 
 from perch.artifacts.architecture import Architecture, Layer
-from perch.artifacts.safetensors_file import inspect_safetensors, read_architecture, read_header
+from perch.artifacts.data import Data
+from perch.artifacts.safetensors_file import Header, inspect_safetensors, read_architecture, read_header
 from perch.predictor.torch_layers import Sum, ToIndex
 
 
@@ -63,17 +64,43 @@ def _module(layer: Layer) -> nn.Module:
     return CLASSES[layer.type](**layer.options)
 
 
+DTYPES = {"F32": torch.float32, "I64": torch.int64}
+"""What the types of a safetensors header are called in torch."""
+
+
+def tensors_of(data: Data, header: Header) -> dict[str, torch.Tensor]:
+    """The tensors of a file as views of it: they are to be read only, and keep it in memory.
+
+    A tensor that does not begin at a multiple of its element's size is copied. Whoever writes by the book puts none
+    there, but the book does not demand it.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given buffer is not writable")  # and nothing here writes
+        return {
+            name: _tensor(data, kind, *header.places[name]).reshape(shape)
+            for name, (kind, shape) in header.tensors.items()
+        }
+
+
+def _tensor(data: Data, kind: str, begin: int, end: int) -> torch.Tensor:
+    dtype = DTYPES[kind]
+    if begin % dtype.itemsize:
+        return torch.frombuffer(bytearray(data[begin:end]), dtype=dtype)
+    return torch.frombuffer(data, dtype=dtype, count=(end - begin) // dtype.itemsize, offset=begin)
+
+
 class TorchModel:
     """A built module in evaluation mode, one thread."""
 
     dtype: np.dtype[Any] = np.dtype(np.float32)
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Data) -> None:
         torch.set_num_threads(1)
         inspected = inspect_safetensors(data)
+        header = read_header(data)
         with torch.device("meta"):
-            self._module = build(read_architecture(read_header(data)))
-        self._module.load_state_dict(load(data), strict=True, assign=True)
+            self._module = build(read_architecture(header))
+        self._module.load_state_dict(tensors_of(data, header), strict=True, assign=True)
         self._module.eval().requires_grad_(requires_grad=False)
         self.signature = inspected.signature
         self.axes: Mapping[str, Sequence[str | None]] = {}
@@ -93,6 +120,6 @@ class TorchModel:
         return self.run(rows)
 
 
-def load_torch(data: bytes) -> TorchModel:
+def load_torch(data: Data) -> TorchModel:
     """Load a verified safetensors file."""
     return TorchModel(data)
