@@ -60,7 +60,7 @@ def linear(size: int, out: int) -> dict[str, Any]:
 def test_a_good_file_is_read() -> None:
     """Signature from the layers, details for people."""
     found = inspect("model.safetensors", file(header()))
-    assert (found.format, found.runtimes) == ("safetensors", ("torch",))
+    assert (found.format, found.runtimes) == ("safetensors", ("numpy", "onnx", "torch"))
     assert found.signature.features == 3
     assert found.signature.outputs[0].shape == (-1, 2)
     assert found.details == {"layers": "Linear → ReLU", "parameters": 8, "output": None}

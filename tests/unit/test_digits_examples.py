@@ -38,7 +38,7 @@ def test_every_version_passes_registration_and_its_own_probes(kind: Kind, versio
     """Accuracy is in its band; probes are lightly inked and answered as the manifest expects."""
     data = train(kind, version)
     found = inspect(FILES[kind], data)
-    assert (found.runtimes[0], found.signature.features) == (kind, 64)
+    assert (kind in found.runtimes, found.signature.features) == (True, 64)
     about = manifest(kind, version, parent="v0")
     low, high = BANDS[version]
     assert low <= about["metadata"]["accuracy"] <= high

@@ -441,7 +441,7 @@ def test_law_2_a_model_in_the_runtimes_own_format_is_not_loaded(tmp_path: Path) 
         ({}, MODEL + b"\0", f"the artifact has {len(MODEL) + 1} bytes; {len(MODEL)} were registered"),
         ({}, b"", f"the artifact has 0 bytes; {len(MODEL)} were registered"),
         (
-            {"format": "papyrus"},
+            {"format": "papyrus", "signed_by": "somebody"},
             None,
             f"table v1 is a papyrus artifact; the onnx runtime loads {', '.join(formats_of('onnx'))}",
         ),

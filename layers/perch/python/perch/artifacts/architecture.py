@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from .errors import ArchitectureRefused
-from .layers import KINDS, Flow, Misfit
+from .layers import IN_NUMPY, KINDS, Flow, Misfit
 
 MAX_LAYERS = 256
 MAX_DEPTH = 4
@@ -49,6 +49,11 @@ class Architecture:
     features: int
     outputs: int
     tensors: Mapping[str, TensorSpec]
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Where it runs, the best first: without torch if every layer can do without."""
+        return ("numpy", "onnx", "torch") if _kinds(self.layers) <= IN_NUMPY else ("torch",)
 
     @property
     def summary(self) -> str:
@@ -170,6 +175,11 @@ def _walk(layers: Sequence[Layer], flow: Flow, prefix: str, tensors: dict[str, T
 
 def _misfit(name: str, layer: Layer, reason: str) -> NoReturn:
     raise ArchitectureRefused(f"layer {name} ({layer.type}) does not fit: {reason}")
+
+
+def _kinds(layers: Sequence[Layer]) -> set[str]:
+    """The types of all layers, also inside a `Sum`."""
+    return {layer.type for layer in layers}.union(*(_kinds(branch) for layer in layers for branch in layer.branches))
 
 
 def _summary(layers: Sequence[Layer]) -> str:

@@ -286,3 +286,21 @@ KINDS: Mapping[str, Kind] = {
     "Softmax": Kind(flow=_same, elementwise=True),
 }
 """Every layer that is served, by its name in `torch.nn` (and our `ToIndex`; `Sum` is in `architecture`)."""
+
+IN_NUMPY = frozenset(
+    [
+        "BatchNorm1d",
+        "Dropout",
+        "Flatten",
+        "GELU",
+        "LayerNorm",
+        "Linear",
+        "ReLU",
+        "Sigmoid",
+        "Softmax",
+        "Sum",
+        "Tanh",
+        "Unflatten",
+    ]
+)
+"""Layers that need no torch: `perch.predictor.runtimes.numpy` has them too."""

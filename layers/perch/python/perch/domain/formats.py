@@ -52,6 +52,7 @@ RUNTIMES = {
     for runtime in (
         Runtime(name="onnx", engine="ONNX Runtime", layers=("onnxruntime",)),
         Runtime(name="torch", engine="PyTorch"),
+        Runtime(name="numpy", engine="NumPy", layers=("numpy",)),
     )
 }
 
@@ -70,7 +71,11 @@ FORMATS = {
             suffixes=(".safetensors",),
             platform="pytorch_safetensors",
             inspector="perch.artifacts.safetensors_file:inspect_safetensors",
-            loaders={"torch": "perch.predictor.runtimes.torch:load_torch"},
+            loaders={
+                "numpy": "perch.predictor.runtimes.numpy:load_numpy",
+                "onnx": "perch.predictor.runtimes.numpy:load_numpy",
+                "torch": "perch.predictor.runtimes.torch:load_torch",
+            },
         ),
         Format(
             name="xgboost",
