@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.digits.train import held_out, manifest, train
-from perch.cli import push as push_command
+from perch.cli import upload as upload_command
 from perch.cli.main import app
 from perch.cli.running import find_running
 from perch.domain.codec import parse_time
@@ -186,7 +186,7 @@ def test_an_upload_that_the_cloud_refuses_is_told_with_its_reason(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What slips past the check here is refused there; push says so and fails, status remembers."""
-    monkeypatch.setattr(push_command, "_inspect", lambda *_: None)
+    monkeypatch.setattr(upload_command, "_inspect", lambda *_: None)
     Path("broken.onnx").write_bytes(b"nothing that parses")
 
     result = perch("push", "broken.onnx", "--model", "digits", "--version", "v9", "--json")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudwatch import CloudWatchClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kms import KMSClient
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_s3 import S3Client
@@ -54,6 +55,11 @@ class Clients:
     def s3(self) -> S3Client:
         """Amazon S3."""
         return self.session.client("s3", config=_CONFIG)
+
+    @cached_property
+    def kms(self) -> KMSClient:
+        """AWS Key Management Service."""
+        return self.session.client("kms", config=_CONFIG)
 
     @cached_property
     def logs(self) -> CloudWatchLogsClient:

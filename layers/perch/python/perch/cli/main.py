@@ -17,6 +17,7 @@ from perch.cli import (
     experiments,
     export,
     inspect,
+    keys,
     ledger,
     logs,
     models,
@@ -25,9 +26,11 @@ from perch.cli import (
     push,
     replay,
     rollouts,
+    sign,
     simulate,
     status,
     up,
+    verify,
 )
 from perch.cli.context import Context, Options
 from perch.cli.errors import explain
@@ -118,6 +121,9 @@ app.command()(up.up)
 app.command()(push.push)
 app.command()(inspect.inspect)
 app.command()(export.export)
+app.command()(sign.sign)
+app.command()(verify.verify)
+app.add_typer(keys.app, name="keys")
 app.command()(status.status)
 app.command()(predict.predict)
 app.command()(plan.plan)

@@ -1,4 +1,4 @@
-"""`perch models`: the registered versions of models, newest first."""
+"""`perch models`: the registered versions of models, newest first, or the uploads that were refused."""
 
 from __future__ import annotations
 
@@ -7,28 +7,58 @@ from typing import Annotated, Any
 import typer
 
 from perch.cli.context import Context
-from perch.cli.show import Json, emit, table, when
+from perch.cli.show import Json, emit, say, table, when
+from perch.domain.codec import dump
 from perch.domain.model import ModelVersion
+from perch.domain.names import ROOT
 
 
 def models(
     ctx: typer.Context,
     model: Annotated[str | None, typer.Argument(help="Name of a model [default: all that an endpoint serves].")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Versions a model, at most.")] = 20,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="List the uploads that were refused and quarantined, and why.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the registered versions of a model."""
+    """List the registered versions of a model, or what was refused."""
     place: Context = ctx.obj
+    if rejected:
+        _refused(place, model, limit, as_json=as_json)
+        return
     names = (model,) if model else tuple(dict.fromkeys(p.model for p in place.settings.endpoints))
     found = [version for name in names for version in place.world.registry.versions(name, limit=limit)]
     if as_json:
         emit([_document(version) for version in found])
         return
     table(
-        ("model", "version", "no.", "format", "KB", "sha256", "registered (UTC)", "metadata"),
+        ("model", "version", "no.", "format", "KB", "sha256", "signed by", "registered (UTC)", "metadata"),
         (_row(version) for version in found),
         empty=f"no version of {', '.join(names) or 'any model'} is registered; `perch push` uploads one",
     )
+
+
+def _refused(place: Context, model: str | None, limit: int, *, as_json: bool) -> None:
+    """List what was refused; of all keys when no model is named, as uploads outside the layout belong to none."""
+    prefix = f"{ROOT}/{model}/" if model else ""
+    found = place.world.registry.rejections(prefix=prefix, limit=limit)
+    if as_json:
+        emit(dump(found))
+        return
+    table(
+        ("key", "S3 version", "refused (UTC)", "reason"),
+        (
+            (one.key, one.version_id, when(one.at), one.reason)
+            for one in sorted(found, key=lambda r: r.at, reverse=True)
+        ),
+        empty="nothing was refused",
+    )
+    if found:
+        say(
+            "the bytes are kept in the store, tagged perch=quarantined, which no predictor may read; what was refused "
+            "stays refused: mend it and upload it again, best under a new version name"
+        )
 
 
 def _document(version: ModelVersion) -> dict[str, Any]:
@@ -48,6 +78,7 @@ def _document(version: ModelVersion) -> dict[str, Any]:
         "signature": version.signature,
         "metadata": version.metadata,
         "probes": len(version.probes),
+        "signed_by": pointer.signed_by,
     }
 
 
@@ -63,6 +94,7 @@ def _row(version: ModelVersion) -> tuple[object, ...]:
         pointer.format,
         size,
         pointer.sha256[:12],
+        pointer.signed_by,
         registered,
         metadata,
     )

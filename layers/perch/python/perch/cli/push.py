@@ -1,20 +1,19 @@
 """`perch push`: check a model file here, upload it, wait until it is registered or refused, and say what happens next.
 
-With a manifest (metrics, dataset, probes) the artifact goes up first, marked `perch: part`, and `perch.json` after it:
-the version registers when the manifest arrives, never half. Without one the artifact alone is the version. What becomes
-of an upload is read from the registry, where the registering function writes it.
+With a manifest (metrics, dataset, probes, a signature) the artifact goes up first, marked `perch: part`, and
+`perch.json` last: the version registers when the manifest arrives, never half. Without one the artifact alone is the
+version. A signature goes up before the file that completes it. What becomes of an upload is read from the registry,
+where the registering function writes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,15 +22,15 @@ import typer
 from perch.cli.context import Context
 from perch.cli.ledger import entries_of
 from perch.cli.show import Json, emit, progress, say
-from perch.domain.codec import load
+from perch.cli.sign import signer_of
+from perch.cli.upload import Upload, metadata_of, read_upload
 from perch.domain.errors import Invalid, NotReady, Refused
-from perch.domain.model import ModelVersion, Probe, Rejection
-from perch.domain.names import MANIFEST, ROOT, check_name
+from perch.domain.model import ModelVersion, Rejection
+from perch.domain.names import MANIFEST, SIGNATURE
 from perch.domain.rollout import Endpoint
 
 if TYPE_CHECKING:
     from perch.app.world import World
-    from perch.artifacts import Inspected
 
 _PART = {"perch": "part"}  # what app.register knows as PART
 _BAR_ABOVE = 8_000_000  # bytes
@@ -39,35 +38,11 @@ _POLL_S = 0.5
 _TAKE_UP_S = 15.0  # the driver is woken by the news of a registration
 
 
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """What is to be uploaded; `manifest` is None for a lone artifact."""
-
-    file: Path
-    model: str
-    version: str
-    data: bytes
-    manifest: dict[str, Any] | None
-
-    @property
-    def folder(self) -> str:
-        """The prefix of the keys."""
-        return f"{ROOT}/{self.model}/{self.version}/"
-
-    @property
-    def key(self) -> str:
-        """The artifact's key."""
-        return self.folder + self.file.name
-
-    @property
-    def sha256(self) -> str:
-        """The artifact's hash."""
-        return hashlib.sha256(self.data).hexdigest()
-
-
 def push(
     ctx: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The artifact: *.onnx, or *.safetensors for torch.")],
+    path: Annotated[
+        Path, typer.Argument(help="The artifact, or a folder that holds it, with its perch.json and model.sig.")
+    ],
     model: Annotated[str, typer.Option(help="Name of the model.")],
     version: Annotated[str, typer.Option(help="Name of this version, such as v3; it can be used once.")],
     metric: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER, such as accuracy=0.97; repeatable.")] = None,
@@ -76,6 +51,8 @@ def push(
     probes: Annotated[
         Path | None, typer.Option(help='JSON list of golden requests: {"features": [[…]], "expect": {…}}.')
     ] = None,
+    sign: Annotated[Path | None, typer.Option(help="Sign it with this private key, as `perch sign` does.")] = None,
+    kms: Annotated[str | None, typer.Option(help="Sign it with this key in KMS.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is registered or refused.")] = True,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for that.")] = 120,
     as_json: Json = False,
@@ -85,7 +62,11 @@ def push(
     It is checked here, uploaded, registered, and then rolled out as its endpoint declares.
     """
     place: Context = ctx.obj
-    upload = _read(file, model, version, _metadata(metric, dataset, meta), probes)
+    signer = signer_of(place, sign, kms) if sign or kms else None
+    said = metadata_of(metric, dataset, meta)
+    upload = read_upload(path, model=model, version=version, metadata=said, probes=probes, signer=signer)
+    if place.settings.signing.required and upload.signature is None:
+        raise Refused("this deployment takes signed models only: push with --sign or --kms, or a folder with model.sig")
     world = place.world
     told: dict[str, Any] = {"model": model, "version": version, "key": upload.key}
     told["uri"] = f"s3://{world.store.bucket}/{upload.key}"
@@ -108,83 +89,6 @@ def push(
     _tell(told, as_json=as_json)
 
 
-# -- what is checked here -----------------------------------------------------------------------------------------
-
-
-def _read(file: Path, model: str, version: str, metadata: dict[str, Any], probes: Path | None) -> Upload:
-    """Read the file and refuse here what registration would refuse."""
-    check_name("model", model)
-    check_name("version", version)
-    if not file.is_file():
-        raise Invalid(f"{file} is {'a folder' if file.is_dir() else 'not there'}; name the artifact's file")
-    if file.name == MANIFEST:
-        raise Invalid(f"{MANIFEST} is the manifest, which push writes itself; name the artifact's file")
-    data = file.read_bytes()
-    inspected = _inspect(file.name, data)
-    manifest: dict[str, Any] = {"metadata": metadata} if metadata else {}
-    if probes:
-        manifest["probes"] = _probes(probes, inspected)
-    if manifest:
-        manifest = {"artifact": file.name, **manifest}
-    return Upload(file=file, model=model, version=version, data=data, manifest=manifest or None)
-
-
-def _inspect(name: str, data: bytes) -> Inspected | None:
-    """Look into the file, if the packages for it are here; registration does in any case."""
-    from perch.artifacts import ArtifactRefused, inspect
-
-    try:
-        return inspect(name, data)
-    except ImportError as missing:
-        say(f"not checked here, because {missing.name} is not installed; registration checks it")
-        return None
-    except ArtifactRefused as refused:
-        raise Refused(f"{name} is not uploaded: {refused}") from refused
-
-
-def _probes(file: Path, inspected: Inspected | None) -> list[Any]:
-    from perch.app.probe import unfit
-
-    try:
-        document = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise Invalid(f"{file} is not JSON: {error}") from error
-    probes = document.get("probes") if isinstance(document, dict) else document
-    if not isinstance(probes, list) or not probes:
-        raise Invalid(f'{file} must hold a list of golden requests: [{{"features": [[…]], "expect": {{…}}}}, …]')
-    for number, probe in enumerate(probes):
-        try:
-            loaded = load(Probe, probe)
-        except (TypeError, AttributeError, ValueError, KeyError) as error:
-            raise Invalid(f'{file}: probe {number} must look like {{"features": [[…]], "expect": {{…}}}}') from error
-        if inspected and (reason := unfit(loaded, inspected.signature)):
-            raise Invalid(f"{file}: probe {number} {reason}")
-    return probes
-
-
-def _metadata(metrics: list[str] | None, dataset: str | None, meta: list[str] | None) -> dict[str, Any]:
-    """Put what the user says of the version into one flat object. Raises a usage error (exit code 2)."""
-    pairs: list[tuple[str, Any]] = [("dataset", dataset)] if dataset else []
-    for text in metrics or []:
-        name, value = _pair("--metric", text)
-        try:
-            pairs.append((name, float(value)))
-        except ValueError:
-            raise typer.BadParameter(f"{text!r}: a metric is NAME=NUMBER", param_hint="--metric") from None
-    pairs += [_pair("--meta", text) for text in meta or []]
-    names = [name for name, _ in pairs]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise typer.BadParameter(f"{', '.join(twice)} is given twice", param_hint="--metric, --dataset, --meta")
-    return dict(pairs)
-
-
-def _pair(option: str, text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-    return name, value
-
-
 def _same(known: ModelVersion, upload: Upload) -> None:
     if known.pointer.sha256 != upload.sha256:
         raise Refused(
@@ -200,18 +104,25 @@ def _send(place: Context, upload: Upload) -> set[tuple[str, str]]:
     """Upload; return each object's (key, version id)."""
     store = place.world.store
     manifest = upload.manifest
-    if manifest is None and set(store.files(upload.folder)) - {upload.file.name}:
+    if manifest is None and (others := set(store.files(upload.folder)) - {upload.file, SIGNATURE}):
         # Left there by an earlier attempt; beside other files an artifact needs a manifest to be complete.
-        manifest = {"artifact": upload.file.name}
-    extra = {"Metadata": _PART} if manifest else {}
+        if upload.signature is not None:
+            raise Invalid(
+                f"{upload.folder} holds {', '.join(sorted(others)[:5])} already, so the version needs a {MANIFEST}, "
+                "which has to be signed with it; push under another version name"
+            )
+        manifest = json.dumps({"artifact": upload.file}).encode()
+    sent = []
+    if upload.signature is not None:
+        sent.append(store.write(upload.folder + SIGNATURE, upload.signature))
     with _bar(upload) as moved:
         source = io.BytesIO(upload.data)  # the bytes that were checked, whatever the file holds by now
+        extra = {"Metadata": _PART} if manifest else {}
         place.clients.s3.upload_fileobj(source, store.bucket, upload.key, ExtraArgs=extra, Callback=moved)
-    sent = {(upload.key, store.look(upload.key).version_id)}
-    if manifest:
-        stored = store.write(upload.folder + MANIFEST, json.dumps(manifest, indent=1).encode())
-        sent.add((stored.key, stored.version_id))
-    return sent
+    sent.append(store.look(upload.key))
+    if manifest is not None:
+        sent.append(store.write(upload.folder + MANIFEST, manifest))
+    return {(stored.key, stored.version_id) for stored in sent}
 
 
 @contextmanager
@@ -226,7 +137,7 @@ def _bar(upload: Upload) -> Iterator[Callable[[int], None] | None]:
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"uploading {upload.file.name}", total=size)
+        task = bar.add_task(f"uploading {upload.file}", total=size)
         yield lambda count: bar.update(task, advance=count)
 
 

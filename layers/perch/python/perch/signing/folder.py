@@ -47,6 +47,13 @@ def digests(path: Path, *, ignored: tuple[str, ...] = GIT_PATHS) -> dict[str, st
     return found
 
 
+def inside(path: Path, file: Path) -> tuple[str, ...]:
+    """Return the name that a file has in a folder, as the one path to leave out; nothing if it lies elsewhere."""
+    if path.is_dir() and file.resolve().is_relative_to(path.resolve()):
+        return (file.resolve().relative_to(path.resolve()).as_posix(),)
+    return ()
+
+
 def name_of(path: Path) -> str:
     """Return a model's name: that of its file or folder, however it was written."""
     return path.resolve().name

@@ -86,13 +86,17 @@ class Statement:
             raise SignatureRefused(f"the signature is of a file named {self.model!r}; this one is named {name!r}")
         missing = set() if partly else self.files.keys() - found.keys()
         other = {file for file in self.files.keys() & found.keys() if self.files[file] != found[file]}
-        for names, what in (
-            (missing, "missing"),
-            (found.keys() - self.files.keys(), "not signed"),
-            (other, "other bytes than were signed"),
-        ):
-            if names:
-                raise SignatureRefused(f"the signature does not hold; {what}: {_some(names, name)}")
+        differs = [
+            f"{what}: {_some(names, name)}"
+            for what, names in (
+                ("missing", missing),
+                ("not signed", found.keys() - self.files.keys()),
+                ("other bytes than were signed", other),
+            )
+            if names
+        ]
+        if differs:
+            raise SignatureRefused(f"the signature does not hold; {'; '.join(differs)}")
 
     def ignores(self, file: str) -> bool:
         """Whether a file was left out when the folder was signed."""
