@@ -56,7 +56,7 @@ class Limits:
         for name, sets in self.allowed.items():
             for one in sets:
                 given = inputs[name] if one.column is None else inputs[name][:, one.column]
-                if not np.isin(given, one.values).all():
+                if not _among(given, one.values).all():
                     raise self._fault(inputs)
 
     def _fault(self, inputs: Mapping[str, NDArray[Any]]) -> RequestRefused:
@@ -129,8 +129,14 @@ def _outside(array: NDArray[Any], rule: Range) -> NDArray[Any]:
         found |= array > _rounded(rule.max, array.dtype)
     if rule.values is not None:
         values = np.array([_rounded(value, array.dtype) for value in rule.values], dtype=array.dtype)
-        found |= ~np.isin(array, values)
+        found |= ~_among(array, values)
     return found
+
+
+def _among(array: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which elements are one of the values; what is missing (NaN) breaks no rule, where it may be missing."""
+    found = np.isin(array, values)
+    return found | np.isnan(array) if array.dtype.kind == "f" else found
 
 
 def _said(rule: Range) -> str:

@@ -213,7 +213,8 @@ def _served() -> Schema:
 
 def _metadata() -> Schema:
     shape = one_of(array({"type": "integer"}, 0), {"type": "null"})
-    tensors = array(closed({"name": _TEXT, "datatype": _TEXT, "shape": shape}), 0)
+    tensor = {"name": _TEXT, "datatype": _TEXT, "shape": shape, "missing": {"type": "boolean"}}
+    tensors = array(closed(tensor, optional=("missing",)), 0)
     return closed({"name": _TEXT, "versions": array(_TEXT), "platform": _TEXT, "inputs": tensors, "outputs": tensors})
 
 

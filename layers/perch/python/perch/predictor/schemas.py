@@ -28,8 +28,10 @@ _WIDE = 200
 """Columns up to which a schema tells each one's range; of wider rows it only tells that they are numbers."""
 
 
-def element(datatype: str, rule: Range | None = None) -> Schema:
-    """Return the schema of one element; true and false are 1 and 0 wherever a number is taken."""
+def element(datatype: str, rule: Range | None = None, *, missing: bool = False) -> Schema:
+    """Return the schema of one element; true and false are 1 and 0 wherever a number is taken, null is a gap."""
+    if missing:
+        return {"anyOf": [element(datatype, rule), {"type": "null"}]}
     if datatype == "BYTES":
         return {"type": "string"} | ({"enum": list(rule.values)} if rule and rule.values else {})
     if datatype == "BOOL":
@@ -74,13 +76,15 @@ def features(signature: Signature) -> Schema:
 
 
 def _row(signature: Signature) -> Schema:
-    datatype, width = signature.inputs[0].datatype, signature.features
+    given, width = signature.inputs[0], signature.features
     rules: dict[int | None, Range] = {}
     for name, rule in signature.ranges.rules if signature.ranges else ():
         rules[signature.column(name)] = rule
     if not rules or width > _WIDE:
-        return array(element(datatype), width, width)
-    columns = [element(datatype, rules.get(column, rules.get(None))) for column in range(width)]
+        return array(element(given.datatype, missing=given.missing), width, width)
+    columns = [
+        element(given.datatype, rules.get(column, rules.get(None)), missing=given.missing) for column in range(width)
+    ]
     # Without `items`: whatever stands behind the last column is too many.
     return {"type": "array", "prefixItems": columns, "minItems": width, "maxItems": width}
 
@@ -96,7 +100,10 @@ def record(signature: Signature) -> Schema:
     rules = _rules(signature.ranges)
     return {
         "type": "object",
-        "properties": {tensor.name: element(tensor.datatype, rules.get(tensor.name)) for tensor in signature.inputs},
+        "properties": {
+            tensor.name: element(tensor.datatype, rules.get(tensor.name), missing=tensor.missing)
+            for tensor in signature.inputs
+        },
         "required": [tensor.name for tensor in signature.inputs],
         "additionalProperties": False,
     }
@@ -114,7 +121,7 @@ def invocation(signature: Signature, *, columns: bool) -> Schema:
 
 def _of_matrix(signature: Signature) -> dict[str, Schema]:
     width, rows = signature.features, features(signature)
-    one = element(signature.inputs[0].datatype)
+    one = element(signature.inputs[0].datatype, missing=signature.inputs[0].missing)
     records = array(
         {"type": "object", "additionalProperties": one, "minProperties": width, "maxProperties": width}, most=MAX_ROWS
     )
@@ -174,7 +181,7 @@ def _of_others(signature: Signature, *, columns: bool) -> dict[str, Schema]:
 
 def _values(tensor: Tensor, rule: Range | None) -> Schema:
     """Return the schema of a whole tensor, nested as its shape is; a lone column may be flat, one value alone."""
-    found = one = element(tensor.datatype, rule)
+    found = one = element(tensor.datatype, rule, missing=tensor.missing)
     for size in reversed(tensor.shape or ()):
         found = array(found, max(size, 1), size if size > 0 else None)
     rank = len(tensor.shape or ())
@@ -230,7 +237,7 @@ def _tensor(tensor: Tensor) -> Schema:
             "name": {"const": tensor.name},
             "datatype": {"const": tensor.datatype},
             "shape": shape | ({"prefixItems": sizes} if sizes else {}),
-            "data": _flat_or_nested(element(tensor.datatype), len(sizes)),
+            "data": _flat_or_nested(element(tensor.datatype, missing=tensor.missing), len(sizes)),
             "parameters": {"type": ["object", "null"]},
         },
         "required": ["name", "shape", "datatype", "data"],
