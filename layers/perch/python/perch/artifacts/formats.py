@@ -19,15 +19,12 @@ _SERVED = "served are " + ", ".join(
 )
 
 _TORCH = (
-    "a torch pickle can run code when it is loaded; export to safetensors with "
+    "a torch pickle can run code when it is loaded; export with torch.export (.pt2), to safetensors with "
     "perch.predictor.torch_export.export_safetensors, or to ONNX"
 )
 _PICKLE = "a pickle can run code when it is loaded; export to ONNX (scikit-learn: skl2onnx.to_onnx)"
-_LATER = "is not supported yet; export to safetensors or ONNX"
 
 REFUSED_SUFFIXES = {
-    ".pt": _TORCH,
-    ".pth": _TORCH,
     ".ckpt": _TORCH,
     ".bin": _TORCH,
     ".pkl": _PICKLE,
@@ -38,9 +35,6 @@ REFUSED_SUFFIXES = {
     ".npz": "a NumPy file can hold a pickle; export the model to ONNX or safetensors",
     ".keras": "a Keras file can hold code (Lambda layers); export to ONNX with tf2onnx",
     ".h5": "a Keras file can hold code (Lambda layers); export to ONNX with tf2onnx",
-    ".pt2": f"a torch.export program {_LATER}",
-    ".ts": f"TorchScript {_LATER}",
-    ".torchscript": f"TorchScript {_LATER}",
     ".zip": "an archive is not a model; upload the model file itself, or a folder with a perch.json",
 }
 """Why a file that ends so is not served; each sentence says the way out."""
@@ -62,23 +56,29 @@ def inspect(name: str, data: bytes) -> Inspected:
     kind = sniff(data)
     if fmt is None:
         suffix = next((suffix for suffix in REFUSED_SUFFIXES if name.lower().endswith(suffix)), None)
-        if suffix is not None and kind != "a damaged zip archive":
+        if suffix is not None and kind != _DAMAGED:
             raise ArtifactRefused(REFUSED_SUFFIXES[suffix])
         if kind is not None:
             raise ArtifactRefused(f"the name ends in no known way and the bytes are {kind}; {_advice(kind)}")
         raise ArtifactRefused(f"the format is not known; {_SERVED}")
-    if kind is not None and kind != _OWN_KIND[fmt.name]:
+    if kind is not None and kind not in _OWN_KINDS[fmt.name]:
         raise ArtifactRefused(f"the name says {fmt.name} and the bytes are {kind}; {_advice(kind)}")
     found: Inspected = named(fmt.inspector)(data)
     return found
 
 
-_OWN_KIND = {
-    "onnx": "an ONNX model",
-    "safetensors": "a safetensors file",
-    "xgboost": "an XGBoost model",
-    "lightgbm": "a LightGBM model",
+_DAMAGED, _TORCH_ZIP, _SCRIPT = "a damaged zip archive", "a torch pickle in a zip archive", "a TorchScript archive"
+
+_OWN_KINDS = {
+    "onnx": ("an ONNX model",),
+    "safetensors": ("a safetensors file",),
+    "pt2": ("a torch.export program", _DAMAGED, "a zip archive"),
+    "state_dict": (_TORCH_ZIP, _SCRIPT, _DAMAGED, "a zip archive", "a pickle"),
+    "torchscript": (_SCRIPT, _DAMAGED, "a zip archive"),
+    "xgboost": ("an XGBoost model",),
+    "lightgbm": ("a LightGBM model",),
 }
+"""What the bytes of a format may look like; its inspector says what is wrong with a damaged or an unusual archive."""
 
 
 def sniff(data: bytes) -> str | None:
@@ -124,11 +124,13 @@ def _zip_kind(data: bytes) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
-        return "a damaged zip archive"
+        return _DAMAGED
+    if any(name.endswith("/archive_format") for name in names):
+        return "a torch.export program"
     if any(name.endswith("/constants.pkl") for name in names):
-        return "a TorchScript archive"
+        return _SCRIPT
     if any(name.endswith("data.pkl") for name in names):
-        return "a torch pickle in a zip archive"
+        return _TORCH_ZIP
     if any(name.endswith(".npy") for name in names):
         return "a NumPy archive"
     return "a zip archive"
@@ -140,14 +142,12 @@ def _old_pickle(data: bytes) -> bool:
 
 
 def _advice(kind: str) -> str:
-    if kind == "a damaged zip archive":
-        return "it is cut short: upload it again, and as ONNX or safetensors, because a torch zip holds a pickle"
-    if kind == "a TorchScript archive":
-        return REFUSED_SUFFIXES[".ts"]
-    if "torch" in kind:
+    if kind == _DAMAGED:
+        return "it is cut short: upload it again"
+    if kind == _TORCH_ZIP:
         return _TORCH
-    if "pickle" in kind:
+    if kind == "a pickle":
         return _PICKLE
-    if kind in _OWN_KIND.values():
+    if any(kind in kinds for kinds in _OWN_KINDS.values()):
         return f"rename it: {_SERVED}"
     return _SERVED

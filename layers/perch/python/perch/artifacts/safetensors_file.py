@@ -19,13 +19,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, NoReturn
 
-from .architecture import Architecture, parse_architecture
+from .architecture import Architecture, TensorSpec, parse_architecture
 from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .outputs import declared_output
 from .ranges import read_ranges
 from .signature import Signature, Tensor
+from .stored_tensor import WIDTHS, StoredTensor, row_major
 
 ARCHITECTURE_KEY = "perch.architecture"
 MAX_HEADER = 4 * 1024 * 1024
@@ -37,23 +38,39 @@ _SIZES = {"F32": 4, "I64": 8}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """A checked header: each tensor's (type, shape), where in the file its bytes are, and the author's metadata."""
+    """What a file of declared layers says of itself: where each tensor is, and the author's metadata; checked."""
 
-    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
-    places: Mapping[str, tuple[int, int]]
+    stored: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
+
+    @property
+    def tensors(self) -> dict[str, TensorSpec]:
+        """Each tensor's type and shape."""
+        return {name: (tensor.dtype, tensor.shape) for name, tensor in self.stored.items()}
+
+    @property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Where in the file each tensor's bytes begin and end; in a safetensors file they lie in one piece."""
+        return {
+            name: (tensor.start, tensor.start + tensor.span * WIDTHS[tensor.dtype])
+            for name, tensor in self.stored.items()
+        }
 
 
 def inspect_safetensors(data: Data) -> Inspected:
     """Read what a safetensors file is. Raises `ArtifactRefused`."""
-    header = read_header(data)
+    return inspect_header(read_header(data), "safetensors")
+
+
+def inspect_header(header: Header, fmt: str) -> Inspected:
+    """Say what a file of declared layers is, whichever format holds them. Raises `ArtifactRefused`."""
     architecture = read_architecture(header)
     signature = Signature(
         inputs=(Tensor(name="features", datatype="FP32", shape=(-1, architecture.features)),),
         outputs=(Tensor(name="output", datatype="FP32", shape=(-1, architecture.outputs)),),
     )
     return Inspected(
-        format="safetensors",
+        format=fmt,
         runtimes=architecture.runtimes,
         signature=replace(signature, ranges=read_ranges(header.metadata, signature)),
         details={
@@ -109,8 +126,12 @@ def read_header(data: Data) -> Header:
     _check_ranges({name: entry[2] for name, entry in ranges.items()}, len(data) - 8 - length)
     begin = 8 + length
     return Header(
-        tensors={name: (kind, shape) for name, (kind, shape, _) in ranges.items()},
-        places={name: (begin + first, begin + end) for name, (_, _, (first, end)) in ranges.items()},
+        stored={
+            name: StoredTensor(
+                dtype=kind, shape=shape, strides=row_major(shape), start=begin + first, span=math.prod(shape)
+            )
+            for name, (kind, shape, (first, _)) in ranges.items()
+        },
         metadata=metadata,
     )
 

@@ -78,6 +78,28 @@ FORMATS = {
             },
         ),
         Format(
+            name="pt2",
+            suffixes=(".pt2",),
+            platform="pytorch_pt2",
+            inspector="perch.artifacts.pt2_file:inspect_pt2",
+            loaders={"torch": "perch.predictor.runtimes.pt2:load_pt2"},
+        ),
+        Format(
+            name="state_dict",
+            suffixes=(".pt", ".pth"),
+            platform="pytorch_state_dict",
+            inspector="perch.artifacts.state_dict_file:inspect_torch_zip",  # which may find TorchScript
+            loaders={"torch": "perch.predictor.runtimes.state_dict:load_state_dict"},
+        ),
+        Format(
+            name="torchscript",
+            suffixes=(".ts", ".torchscript"),
+            platform="pytorch_torchscript",
+            inspector="perch.artifacts.torchscript_file:inspect_torchscript",
+            loaders={"torch": "perch.predictor.runtimes.torchscript:load_torchscript"},
+            code=True,
+        ),
+        Format(
             name="xgboost",
             suffixes=(".ubj", ".xgb", ".xgb.json"),
             platform="xgboost_xgboost",

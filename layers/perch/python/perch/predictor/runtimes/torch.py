@@ -1,4 +1,4 @@
-"""Safetensors models on torch: the declared layers are built, the tensors are put in, nothing is unpickled.
+"""Declared layers on torch, of a safetensors file or another: built, filled with the tensors, nothing unpickled.
 
 The layers come from `perch.artifacts`, which has already compared them with the tensors of the file; here each allowed
 type meets its class. They are built on torch's meta device, so that no memory is taken and no random number drawn
@@ -7,7 +7,6 @@ for weights that the file brings. Those are used where they lie: each tensor is 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +17,10 @@ from torch import nn
 
 from perch.artifacts.architecture import Architecture, Layer
 from perch.artifacts.data import Data
-from perch.artifacts.safetensors_file import Header, inspect_safetensors, read_architecture, read_header
+from perch.artifacts.safetensors_file import Header, inspect_header, read_architecture, read_header
 from perch.predictor.torch_layers import Sum, ToIndex
+
+from .tensor_views import from_array, views
 
 
 def _embedding(num_embeddings: int, embedding_dim: int) -> nn.Embedding:
@@ -64,29 +65,9 @@ def _module(layer: Layer) -> nn.Module:
     return CLASSES[layer.type](**layer.options)
 
 
-DTYPES = {"F32": torch.float32, "I64": torch.int64}
-"""What the types of a safetensors header are called in torch."""
-
-
 def tensors_of(data: Data, header: Header) -> dict[str, torch.Tensor]:
-    """The tensors of a file as views of it: they are to be read only, and keep it in memory.
-
-    A tensor that does not begin at a multiple of its element's size is copied. Whoever writes by the book puts none
-    there, but the book does not demand it.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given buffer is not writable")  # and nothing here writes
-        return {
-            name: _tensor(data, kind, *header.places[name]).reshape(shape)
-            for name, (kind, shape) in header.tensors.items()
-        }
-
-
-def _tensor(data: Data, kind: str, begin: int, end: int) -> torch.Tensor:
-    dtype = DTYPES[kind]
-    if begin % dtype.itemsize:
-        return torch.frombuffer(bytearray(data[begin:end]), dtype=dtype)
-    return torch.frombuffer(data, dtype=dtype, count=(end - begin) // dtype.itemsize, offset=begin)
+    """The tensors of a file as views of it: they are to be read only, and keep it in memory."""
+    return views(data, header.stored)
 
 
 class TorchModel:
@@ -94,10 +75,9 @@ class TorchModel:
 
     dtype: np.dtype[Any] = np.dtype(np.float32)
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, header: Header) -> None:
         torch.set_num_threads(1)
-        inspected = inspect_safetensors(data)
-        header = read_header(data)
+        inspected = inspect_header(header, "")
         with torch.device("meta"):
             self._module = build(read_architecture(header))
         self._module.load_state_dict(tensors_of(data, header), strict=True, assign=True)
@@ -109,10 +89,8 @@ class TorchModel:
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """The one output, as an array."""
-        if not rows.flags.writeable:  # torch has no tensors that may only be read, and would warn of it
-            rows = rows.copy()
         with torch.inference_mode():
-            return [self._module(torch.from_numpy(rows)).numpy()]
+            return [self._module(from_array(rows)).numpy()]
 
     def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """The one output, from the one input."""
@@ -122,4 +100,4 @@ class TorchModel:
 
 def load_torch(data: Data) -> TorchModel:
     """Load a verified safetensors file."""
-    return TorchModel(data)
+    return TorchModel(data, read_header(data))
