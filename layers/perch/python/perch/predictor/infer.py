@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from . import telemetry
 from .answer import Answer
 from .cache import Memo
-from .errors import PredictionFailed, UnusableAnswer
+from .errors import PredictionFailed, RequestRefused, UnusableAnswer
 from .loading import Served, first_line
 from .telemetry import Found
 
@@ -36,7 +36,7 @@ def infer(served: Served, inputs: Mapping[str, NDArray[Any]], request_id: str, m
     """Run a model on inputs by name, or find in `memo` what it gave for them before.
 
     Raises:
-        RequestRefused: 400, a value is outside of its range.
+        RequestRefused: 400, a value is outside of its range, or a size of those that the model was made for.
         PredictionFailed: the model raised, or gave what is no answer.
     """
     interface = served.interface
@@ -54,6 +54,8 @@ def infer(served: Served, inputs: Mapping[str, NDArray[Any]], request_id: str, m
         if kept is None:
             memo.put(key, outputs)
         return Inferred(outputs, rows, answer, "miss" if kept is None else "hit")
+    except RequestRefused:  # a size that the model was not made for
+        raise
     except UnusableAnswer as error:
         raise PredictionFailed(str(error), rows) from error
     except Exception as error:

@@ -47,8 +47,31 @@ _Call = tuple[Callable[..., Any], tuple[int, ...], "int | tuple[int, ...]", tupl
 """A function, the places of its arguments, the places of its results, and the places that nobody needs after it."""
 
 
+class Calls:
+    """A program as a list of calls: from the tensors of a request to those of its answer."""
+
+    def __init__(self, data: Data, program: Program) -> None:
+        self._values, self._calls, self._inputs, self._outputs = _compiled(data, program)
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Run the program on its inputs, in the signature's order. Raises whatever torch raises."""
+        values = self._values.copy()
+        for place, tensor in zip(self._inputs, tensors, strict=True):
+            values[place] = tensor
+        for call, arguments, results, spent in self._calls:
+            given = call(*[values[i] for i in arguments])
+            if results.__class__ is int:
+                values[results] = given
+            else:
+                for place, one in zip(results, given, strict=True):  # type: ignore[arg-type]  # a tuple
+                    values[place] = one
+            for place in spent:
+                values[place] = None
+        return [values[place] for place in self._outputs]
+
+
 class Pt2Model:
-    """A program as a list of calls, in one thread."""
+    """A program that answers requests, in one thread."""
 
     def __init__(self, data: Data) -> None:
         torch.set_num_threads(1)
@@ -59,7 +82,7 @@ class Pt2Model:
         self.dtype: np.dtype[Any] = ARRAYS[self.signature.inputs[0].datatype]
         self.output: str | None = declared_output(program.metadata)
         self._bounds = _bounds(program)
-        self._values, self._calls, self._inputs, self._outputs = _compiled(data, program)
+        self._calls = Calls(data, program)
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """All outputs, from the one input."""
@@ -68,25 +91,25 @@ class Pt2Model:
     def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """All outputs, from inputs by name. Raises `RequestRefused` (400) for a size that was not exported."""
         for name, axis, low, high in self._bounds:
-            if not low <= inputs[name].shape[axis] <= high:
+            if not low <= (size := inputs[name].shape[axis]) <= high:
                 raise RequestRefused(
-                    400,
-                    f"input {name!a} has {inputs[name].shape[axis]} in dimension {axis}; {low} to {high} are served",
+                    400, f"input {name!a} has {size} in dimension {axis}; the model was exported for {low} to {high}"
                 )
-        values = self._values.copy()
-        for name, place in self._inputs:
-            values[place] = from_array(inputs[name])
+        tensors = [from_array(inputs[tensor.name]) for tensor in self.signature.inputs]
         with torch.inference_mode():
-            for call, arguments, results, spent in self._calls:
-                given = call(*[values[i] for i in arguments])
-                if results.__class__ is int:
-                    values[results] = given
-                else:
-                    for place, one in zip(results, given, strict=True):  # type: ignore[arg-type]  # a tuple
-                        values[place] = one
-                for place in spent:
-                    values[place] = None
-            return [values[place].numpy() for place in self._outputs]
+            return [tensor.numpy() for tensor in self._calls(tensors)]
+
+
+class Pt2Module(torch.nn.Module):  # type: ignore[misc]  # torch is not typed
+    """A program as a module, for those who want to export it once more."""
+
+    def __init__(self, data: Data) -> None:
+        super().__init__()
+        self._calls = Calls(data, read_program(data))
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """All outputs, from the inputs in the signature's order."""
+        return tuple(self._calls(tensors))
 
 
 def load_pt2(data: Data) -> Pt2Model:
@@ -105,7 +128,7 @@ def _bounds(program: Program) -> list[tuple[str, int, int, int]]:
     return found
 
 
-def _compiled(data: Data, program: Program) -> tuple[list[Any], list[_Call], list[tuple[str, int]], tuple[int, ...]]:
+def _compiled(data: Data, program: Program) -> tuple[list[Any], list[_Call], tuple[int, ...], tuple[int, ...]]:
     """The values that are there before a run, the calls, and the places of what comes in and goes out."""
     values: list[Any] = []
     places: dict[str, int] = {}
@@ -116,7 +139,7 @@ def _compiled(data: Data, program: Program) -> tuple[list[Any], list[_Call], lis
 
     for name, tensor in views(data, program.tensors).items():
         places[name] = new(tensor)
-    inputs = [(name, places.setdefault(name, new())) for name in program.inputs]
+    inputs = tuple(places.setdefault(name, new()) for name in program.inputs)
     calls: list[tuple[Callable[..., Any], tuple[int, ...], int | tuple[int, ...]]] = []
 
     def place_of(argument: Argument) -> int:
@@ -142,7 +165,7 @@ def _compiled(data: Data, program: Program) -> tuple[list[Any], list[_Call], lis
         calls.append((_function(step), arguments, results[0] if single else results))
     outputs = tuple(places[name] for name in program.graph.outputs)
     made = {place for _, _, results in calls for place in ([results] if isinstance(results, int) else results)}
-    made |= {place for _, place in inputs}
+    made |= set(inputs)
     return values, _with_ends(calls, made - set(outputs)), inputs, outputs
 
 
