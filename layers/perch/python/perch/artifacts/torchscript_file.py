@@ -10,7 +10,7 @@ operators can, and a list of all that torch may have compiled in cannot be kept.
 its endpoint opted in and a trusted key has signed it, and even then not with an operator that reads or writes files
 (`aten::from_file`, `aten::save`) or that torch has not brought itself.
 
-A signature is not part of the format: export with `perch.predictor.torch_export.export_torchscript`, which puts it in.
+A signature is not part of the format: `perch.predictor.torch_programs.export_torchscript` puts it in.
 """
 
 from __future__ import annotations
@@ -40,14 +40,11 @@ CODE = (
 )
 
 _MEMBERS = re.compile(
-    r"(data|constants)(\.pkl|/\d+)|code/[\w./-]+\.py(\.debug_pkl)?|version|byteorder|\.data/(version|serialization_id)"
+    r"(data|constants|traced_inputs)(\.pkl|/\d+)|code/[\w./-]+\.py(\.debug_pkl)?|version|byteorder|\.data/(version|serialization_id)"
     r"|\.format_version|\.storage_alignment|extra/[\w.-]+"
 )
-_REFUSED_NAMES = re.compile(
-    r"from_file|save|load|system|popen|exec|eval|open|socket|rpc\w*|distributed|c10d\w*|_?set_printoptions|dist_\w+"
-    r"|__import__|pickle|subprocess|os|sys|importlib|warn|print"
-)
-_OPERATOR = re.compile(r"\b(?:torch|ops)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?")
+_REFUSED_NAMES = re.compile(r"from_file|save|load|system|popen|exec|open|socket|print|rpc\w*|c10d\w*|dist_\w+")
+_OPERATOR = re.compile(r"(?<![\w.])(?:torch|ops)\.([A-Za-z_]\w*)(?:\.([A-Za-z_]\w*))?")
 _CALL = re.compile(r"\b([A-Za-z_]\w*)\s*\(")
 _IMPORT = re.compile(r"^\s*(?:import|from)\s", re.MULTILINE)
 _STRING = re.compile(r"\"(?:[^\"\\\n]|\\.)*+\"|'(?:[^'\\\n]|\\.)*+'")
@@ -92,7 +89,7 @@ def read_signature(metadata: Mapping[str, str]) -> Signature:
     if text is None:
         raise ArtifactRefused(
             f"the archive has no extra/{SIGNATURE_KEY}, so nothing says what the model takes; export with "
-            "perch.predictor.torch_export.export_torchscript"
+            "perch.predictor.torch_programs.export_torchscript"
         )
     try:
         signature = replace(Signature.from_json(json.loads(text)), ranges=None)

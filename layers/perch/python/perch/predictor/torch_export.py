@@ -1,4 +1,4 @@
-"""For users who train with torch: write the safetensors file that the torch runtime serves.
+"""For users who train with torch: write the safetensors file, or the state dict, that the torch runtime serves.
 
     module = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     ...train...
@@ -11,6 +11,7 @@ written: an unknown layer, or an option that is not served, is refused here with
 from __future__ import annotations
 
 import inspect as introspection
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from perch.artifacts.errors import ArchitectureRefused
 from perch.artifacts.layers import KINDS
 from perch.artifacts.outputs import OUTPUT_KEY
 from perch.artifacts.safetensors_file import ARCHITECTURE_KEY, inspect_safetensors
+from perch.artifacts.state_dict_file import inspect_torch_zip
 
 from .runtimes.torch import build
 from .torch_layers import Sum, ToIndex
@@ -51,6 +53,30 @@ def export_safetensors(
 
 def to_safetensors(module: nn.Module, *, output: str | None = None, metadata: Mapping[str, str] | None = None) -> bytes:
     """Like `export_safetensors`, but return the bytes; the same module gives the same bytes."""
+    tensors, header = _parts(module, output, metadata)
+    data = _sorted_header(save(tensors, metadata=header))
+    inspect_safetensors(data)
+    return data
+
+
+def export_state_dict(
+    module: nn.Module, path: str | Path, *, output: str | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a trained module with torch.save: its state dict, beside texts that say what a safetensors header says.
+
+    Takes and raises what `export_safetensors` does; the file is `*.pt`.
+    """
+    tensors, header = _parts(module, output, metadata)
+    buffer = io.BytesIO()
+    torch.save({**header, "state_dict": tensors}, buffer)
+    inspect_torch_zip(buffer.getvalue())
+    Path(path).write_bytes(buffer.getvalue())
+
+
+def _parts(
+    module: nn.Module, output: str | None, metadata: Mapping[str, str] | None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """A module's tensors, named as the built layers name them, and the texts beside them."""
     layers = architecture_of(module)
     with torch.device("meta"):
         names = list(build(check_architecture(layers)).state_dict())
@@ -59,9 +85,7 @@ def to_safetensors(module: nn.Module, *, output: str | None = None, metadata: Ma
     header = {**(metadata or {}), ARCHITECTURE_KEY: json.dumps(layers, separators=(",", ":"))}
     if output is not None:
         header[OUTPUT_KEY] = output
-    data = _sorted_header(save(dict(zip(names, tensors, strict=True)), metadata=header))
-    inspect_safetensors(data)
-    return data
+    return dict(zip(names, tensors, strict=True)), header
 
 
 def architecture_of(module: nn.Module) -> list[dict[str, Any]]:
