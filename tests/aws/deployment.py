@@ -47,9 +47,13 @@ class Predictors:
 
     def invoke(self, function: str, payload: bytes, *, qualifier: str | None = None) -> Invocation:
         target = strict.MotoFunctions().resolve(function, qualifier)
-        text = self._chosen(target.function.environment, json.loads(payload))
-        self.asked.append((target.function.version, text and Pointer.from_json(text).version))
-        answer = self._answer(text, json.loads(payload))
+        event = json.loads(payload)
+        text = self._chosen(target.function.environment, event)
+        if event["requestContext"]["http"]["method"] == "GET":  # only to see whether it lives
+            answer = {"statusCode": 200, "body": "{}"}
+        else:
+            self.asked.append((target.function.version, text and Pointer.from_json(text).version))
+            answer = self._answer(text, event)
         return Invocation(
             request_id="r", payload=json.dumps(answer).encode(), error=None,
             executed_version=target.function.version, duration_ms=1.0, cold=False,

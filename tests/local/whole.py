@@ -97,8 +97,8 @@ def artifact(endpoint: str, favourite: int, *, fragile: bool = False) -> bytes:
     return (torch_model if endpoint == "beta" else onnx_model)(favourite, fragile=fragile)
 
 
-def changed_assembly(assembly: Path, folder: Path, comment: str) -> Path:
-    """Return a copy of an assembly as it would be if the ONNX predictor's handler had one line more.
+def changed_assembly(assembly: Path, folder: Path, comment: str, *, code: str = "") -> Path:
+    """Return a copy of an assembly as it would be if the ONNX predictor's handler had a comment, or code, more.
 
     Assets are named by their content, the templates themselves included, so whatever changes gets a new name.
     """
@@ -110,9 +110,9 @@ def changed_assembly(assembly: Path, folder: Path, comment: str) -> Path:
             document.write_text(document.read_text().replace(old, new))
         return new
 
-    (code,) = [path.parent for path in copy.glob("asset.*/handler.py") if 'runtime="onnx"' in path.read_text()]
-    (code / "handler.py").write_text((code / "handler.py").read_text() + f"# {comment}\n")
-    code.rename(copy / f"asset.{rename(code.name.removeprefix('asset.'))}")
+    (home,) = [path.parent for path in copy.glob("asset.*/handler.py") if 'runtime="onnx"' in path.read_text()]
+    (home / "handler.py").write_text((home / "handler.py").read_text() + code + f"# {comment}\n")
+    home.rename(copy / f"asset.{rename(home.name.removeprefix('asset.'))}")
     assets = json.loads((copy / "perch-serving.assets.json").read_text())["files"]
     (template,) = [name for name, asset in assets.items() if asset["source"]["path"] == "perch-serving.template.json"]
     rename(template)

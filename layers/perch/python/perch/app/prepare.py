@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+from perch.app.death import dies_loading
 from perch.app.gather import freeze
-from perch.app.probe import Face, ProbeReport, faces, probe_revision
+from perch.app.probe import Face, ProbeReport, faces, knock_of, probe_revision
 from perch.app.turn import Turn, View
 from perch.app.watch import take_step
 from perch.aws.functions import GREEN, Configuration
@@ -89,7 +91,7 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
     shown = faces(turn.world.registry, rollout.candidate.pointer, rollout.candidate.experiment)
     report = _try(turn, shown, asked, rollout.probed)
     if report.failure:
-        return moves.refuse(state, f"revision {version} did not pass its probes: {report.failure}", now=turn.now)
+        return moves.refuse(state, f"revision {version} {report.failure}", now=turn.now)
     said = f"{report.passed} of {report.total} probes passed, the slowest in {report.latency_ms:.0f} ms"
     if not report.done:
         return moves.probes_passed(state, report.passed, said, now=turn.now)
@@ -100,16 +102,14 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
 
 
 def _try(turn: Turn, shown: Sequence[Face], version: str, begin: int) -> ProbeReport:
-    return probe_revision(
-        turn.world.functions,
-        turn.function,
-        version,
-        shown,
-        endpoint=turn.policy.name,
-        now=turn.now,
-        timer=turn.timer,
-        begin=begin,
+    """Knock before the first probe, and probe; a failure begins with what the revision did."""
+    functions, function, endpoint = turn.world.functions, turn.function, turn.policy.name
+    if not begin and (death := dies_loading(functions, function, version, knock_of(endpoint, now=turn.now))):
+        return ProbeReport(passed=0, total=1, failure=f"died while loading the model ({death})")
+    report = probe_revision(
+        functions, function, version, shown, endpoint=endpoint, now=turn.now, timer=turn.timer, begin=begin
     )
+    return replace(report, failure=f"did not pass its probes: {report.failure}") if report.failure else report
 
 
 def _carries(latest: Configuration, candidate: Candidate) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from perch.app.death import cause_of_death
 from perch.artifacts import Signature
 from perch.aws.functions import Functions
 from perch.aws.registry import Registry
@@ -104,6 +105,11 @@ def probe_revision(
     return ProbeReport(passed=passed, total=len(probes), latency_ms=slowest)
 
 
+def knock_of(endpoint: str, *, now: datetime) -> dict[str, Any]:
+    """Return a request that asks a revision what it serves: it has to be loaded for that, and nothing else."""
+    return http_event(endpoint, (), stage=STAGE, request_id="knock", now=now, path=f"/models/{endpoint}", method="GET")
+
+
 def golden(model: ModelVersion) -> tuple[Probe, ...]:
     """Return the probes of a model version: the ones that came with it, or some that its signature admits.
 
@@ -163,7 +169,9 @@ def unfit(probe: Probe, signature: Signature) -> str | None:
 def disagreement(probe: Probe, model: ModelVersion, status: int, answer: Any) -> str | None:
     """Say how an answer differs from what the probe expects; None if it does not."""
     if status != 200 or not isinstance(answer, dict):
-        return f"answered {status}: {answer.get('error') if isinstance(answer, dict) else answer}"
+        death = cause_of_death(status, answer)
+        said = answer.get("error") if isinstance(answer, dict) else answer
+        return f"it died of it ({death})" if death else f"answered {status}: {said}"
     if probe.inputs:
         return _protocols(probe, model, answer)
     if (answer.get("model"), answer.get("version")) != (model.model, model.version):
@@ -235,22 +243,23 @@ def http_event(
     variant: str | None = None,
     path: str = "",
     body: Any = None,
+    method: str = "POST",
 ) -> dict[str, Any]:
     """Return a prediction request as the HTTP API sends it (payload format 2.0), marked by its stage.
 
-    `variant` is the one that must answer; `path` and `body` are those of a request without rows of features.
+    `variant` is the one that must answer; `path`, `body` and `method` are those of a request without rows of features.
     """
     path = path or f"/models/{endpoint}/predict"
     return {
         "version": "2.0",
-        "routeKey": f"POST {path}",
+        "routeKey": f"{method} {path}",
         "rawPath": path,
         "rawQueryString": "",
         "headers": {"content-type": "application/json"} | ({"x-perch-variant": variant} if variant else {}),
         "requestContext": {
-            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": stage},
+            "http": {"method": method, "path": path, "protocol": "HTTP/1.1", "sourceIp": "", "userAgent": stage},
             "requestId": request_id,
-            "routeKey": f"POST {path}",
+            "routeKey": f"{method} {path}",
             "stage": stage,
             "timeEpoch": int(now.timestamp() * 1000),
         },

@@ -166,7 +166,7 @@ class Functions:
     def ask(self, function: str, version: str, event: dict[str, Any]) -> tuple[int, Any]:
         """Invoke one version with an HTTP event; return its status code and its decoded answer.
 
-        A function error (a crash, a time-out) is status 502 with Lambda's message.
+        A function error (a crash, a time-out) is status 502 with Lambda's message and the error's `type`.
 
         Raises:
             NotReady: Lambda throttles or the version is not Active; try again.
@@ -194,8 +194,9 @@ class Functions:
         lines = base64.b64decode(answer.get("LogResult", "")).decode("utf-8", "replace").splitlines()
         payload = json.loads(answer["Payload"].read() or b"null")
         if "FunctionError" in answer:
-            message = payload.get("errorMessage", "function error") if isinstance(payload, dict) else str(payload)
-            return 502, {"error": message}, lines
+            told = payload if isinstance(payload, dict) else {"errorMessage": str(payload)}
+            said = told.get("errorMessage", "function error")
+            return 502, {"error": said, "type": told.get("errorType", "")}, lines
         return int(payload.get("statusCode", 200)), json.loads(payload.get("body") or "null"), lines
 
 
@@ -222,6 +223,8 @@ def _configuration(answer: Any) -> Configuration:
         "image": answer.get("ImageConfigResponse"),
         "environment": {k: v for k, v in environment.items() if k not in (POINTER, EXPERIMENT)},
     }
+    if (snap_start := answer.get("SnapStart", {}).get("ApplyOn", "None")) != "None":
+        what_runs["snap_start"] = snap_start
     states = (answer.get("State", "Active"), answer.get("LastUpdateStatus", "Successful"))
     failed = "Failed" in states
     return Configuration(

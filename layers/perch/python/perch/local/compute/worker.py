@@ -8,10 +8,10 @@ answered, so they are all in the pipe by then, and the metrics in them are measu
 Between answers it is emptied ten times a second, so the loop is not woken for every line; the pipe is large (1 MB),
 and a handler that fills it waits for the next time.
 
-Memory is watched from outside, by the resident size of the process ten times a second while it is busy. An address
-space limit would be exact, but torch and onnxruntime reserve far more than they use. So a short spike may pass that
-Lambda would have killed, and pages shared with other workers count in each of them; processes that the handler starts
-are not counted.
+Memory is watched from outside, by the resident size of the process ten times a second while it starts or is busy. An
+address space limit would be exact, but torch and onnxruntime reserve far more than they use. So a short spike may pass
+that Lambda would have killed, and pages shared with other workers count in each of them; processes that the handler
+starts are not counted.
 """
 
 from __future__ import annotations
@@ -153,19 +153,25 @@ class Worker:
     def look_after(self) -> None:
         """Empty the log pipe; read the resident size, and kill the worker if it is above the function's memory."""
         self._drain()
-        if self.state == "busy":
+        if self.state in ("starting", "busy"):
             self._watch_memory()
 
-    def _watch_memory(self) -> None:
+    def _watch_memory(self) -> bool:
+        """Whether the worker may live."""
         if self._statm is None:
-            return
+            return True
         try:
             pages = int(os.pread(self._statm, 128, 0).split(b" ", 2)[1])
         except (OSError, IndexError):
-            return  # it is ending; its exit will be heard of
+            return True  # it is ending; its exit will be heard of
         self._peak_pages = max(self._peak_pages, pages)
-        if self.state == "busy" and self._call is not None and self._memory_mb() > self.function.memory_mb:
+        if self._memory_mb() <= self.function.memory_mb:
+            return True
+        if self.state == "starting":
+            self._init_failed(faults.exited(signal.SIGKILL, out_of_memory=True))
+        elif self.state == "busy":
             self._fail(faults.exited(signal.SIGKILL, out_of_memory=True))
+        return False
 
     # What the Runtime API reports
 
@@ -177,7 +183,8 @@ class Worker:
         if self.state == "starting":
             self._init_ms = (time.perf_counter() - self._began) * 1000
             self._cancel_timer()
-            self._watch_memory()
+            if not self._watch_memory():
+                return
         self.state = "idle"
         self.idle_since = time.monotonic()
         self._owner.ready(self)
