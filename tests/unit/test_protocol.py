@@ -631,3 +631,18 @@ def test_no_record_is_ever_a_failure(columns: Handler, handler: Handler, envelop
         for path in ("predict", "invocations"):
             status, body = ask(served, f"/models/table/{path}", {str(envelope): given_body})
             assert status in (200, 400) or "the model " in body["error"]
+
+
+def test_where_no_lambda_stands_between_bytes_stay_bytes() -> None:
+    """A server of our own brings a body as it came, and takes the answer as it is: no base64 in either direction."""
+    data = np.array([[1, 0, 0]], dtype="<f4").tobytes()
+    tensor = {**{k: v for k, v in ROW.items() if k != "data"}, "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    asked = {**http(INFER, head + data, inference_header_content_length=str(len(head))), "isBase64Encoded": False}
+    asked["body"] = head + data
+    handler = make()
+    answer = handler(asked, CONTEXT)
+    assert (type(answer["body"]), answer.get("isBase64Encoded", False)) == (bytes, False)
+    encoded = handler({**asked, "body": base64.b64encode(head + data).decode(), "isBase64Encoded": True}, CONTEXT)
+    assert base64.b64decode(encoded["body"]) == answer["body"]
+    assert encoded["headers"] == answer["headers"]

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from perch.artifacts.outputs import MEANINGS
 
 from .errors import UnusableAnswer
+from .tensors import is_finite
 
 
 class Answer(NamedTuple):
@@ -104,7 +105,7 @@ def _checked(output: NDArray[Any], rows: int, *, flat: bool = False) -> Any:
         output = output.ravel()
     if output.ndim == 0 or len(output) != rows:
         raise UnusableAnswer(f"the model gave {len(output) if output.ndim else 1} answers for {rows} rows")
-    if output.dtype.kind == "f" and not np.isfinite(output).all():
+    if output.dtype.kind == "f" and not is_finite(output):
         bad = np.argwhere(~np.isfinite(output))[0][0]
         raise UnusableAnswer(f"the model answered NaN or infinity for row {bad + 1}")
     return output.tolist() if output.dtype.kind == "O" else np.ascontiguousarray(output)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from perch.domain.model import Pointer
 
-from .tensors import to_bytes
+from .tensors import is_finite, to_bytes
 
 if TYPE_CHECKING:
     from .shared_cache import SharedCache
@@ -154,7 +154,7 @@ def read_cache(environ: Mapping[str, str]) -> Cache | None:
 
 def _is_finite(output: Any) -> bool:
     """Whether an output may be kept; what is no array (a ZipMap) was read before, and found to be finite."""
-    return not isinstance(output, np.ndarray) or output.dtype.kind != "f" or bool(np.isfinite(output).all())
+    return not isinstance(output, np.ndarray) or output.dtype.kind != "f" or is_finite(output)
 
 
 def _size(output: Any) -> int:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .body import body_of
 from .errors import RequestRefused
+from .tensors import is_finite
 
 MAX_ROWS = 1_000
 """Rows of one request."""
@@ -110,7 +111,7 @@ def _packed(given: Any, features: int, dtype: np.dtype[Any]) -> NDArray[Any] | N
     except (TypeError, struct.error, OverflowError):
         return None
     array = np.frombuffer(packed, dtype=dtype).reshape(len(rows), features)
-    return array if np.isfinite(array).all() else None
+    return array if is_finite(array) else None
 
 
 def _features(body: str | bytes) -> Any:

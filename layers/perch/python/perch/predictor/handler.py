@@ -27,6 +27,7 @@ from .identity import client_id
 from .journal import NO_TRAFFIC, Journal, Noted
 from .loading import Fetch, Served
 from .operations import Revision, refusal, respond
+from .restore import after_restore
 from .routes import INFERENCE, Routes, is_protocols
 from .variants import VARIANT, Choice, Variants, load_variants
 
@@ -77,7 +78,10 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         except PredictionFailed as failed:
             outcome = refusal(500, str(failed), rows=failed.rows, bare=is_protocols(event))
         names = _names(served, choice)
-        outcome, answer = respond(outcome, names=names, revision=revision, request_id=request_id, client_id=named)
+        raw = isinstance(event.get("body"), bytes)  # so it was not Lambda that brought it
+        outcome, answer = respond(
+            outcome, names=names, revision=revision, request_id=request_id, client_id=named, raw=raw
+        )
         if choice is not None:
             answer["headers"][VARIANT] = choice.name
         ms = (time.perf_counter() - started) * 1000
@@ -86,6 +90,11 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         cold = False
         return answer
 
+    def begin_again() -> None:
+        nonlocal cold
+        cold = True
+
+    after_restore(begin_again)
     return handler
 
 

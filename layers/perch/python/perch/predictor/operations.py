@@ -9,11 +9,12 @@ the function, and count against the model.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import pybase64
 
 from perch.domain.formats import FORMATS
 
@@ -170,7 +171,13 @@ def refusal(status: int, sentence: str, *, rows: int = 0, allow: str | None = No
 
 
 def respond(
-    outcome: Outcome, *, names: Mapping[str, str], revision: str, request_id: str, client_id: str | None = None
+    outcome: Outcome,
+    *,
+    names: Mapping[str, str],
+    revision: str,
+    request_id: str,
+    client_id: str | None = None,
+    raw: bool = False,
 ) -> tuple[Outcome, dict[str, Any]]:
     """Make an HTTP answer (payload format 2.0) of an outcome.
 
@@ -180,6 +187,7 @@ def respond(
         revision: Lambda version.
         request_id: Lambda's.
         client_id: the client's own name for the request, which comes back to it.
+        raw: whether a body of bytes may stay so, as it may not where the answer goes on in JSON.
 
     Returns:
         The outcome, another one if its answer cannot be sent, and the answer.
@@ -200,15 +208,17 @@ def respond(
     else:
         body = {**outcome.body, "request_id": request_id}
     try:
-        text, binary = encode(body), False
-        if outcome.tail is not None:
+        text: str | bytes = ""
+        if outcome.tail is None:
+            text = encode(body)
+        else:
             data, more = protocol.with_tail(body, outcome.tail)
-            text, binary = base64.b64encode(data).decode(), True
+            text = data if raw else pybase64.b64encode_as_string(data)
             headers.update(more)
     except ValueError:  # a text that is no Unicode
         failed = refusal(500, "the model gave a text that is no Unicode", rows=outcome.rows, bare=outcome.bare)
         return respond(failed, names=names, revision=revision, request_id=request_id, client_id=client_id)
-    if len(text) > MAX_ANSWER // 6 and _on_the_wire(text, binary=binary) > MAX_ANSWER:
+    if len(text) > MAX_ANSWER // 6 and _on_the_wire(text, outcome) > MAX_ANSWER:
         large = refusal(
             413,
             f"the answer is over {MAX_ANSWER:,} bytes; ask for fewer rows or outputs at once",
@@ -217,14 +227,14 @@ def respond(
         )
         return respond(large, names=names, revision=revision, request_id=request_id, client_id=client_id)
     answer: dict[str, Any] = {"statusCode": outcome.status, "headers": headers, "body": text}
-    if binary:
+    if outcome.tail is not None and not raw:
         answer["isBase64Encoded"] = True
     return outcome, answer
 
 
-def _on_the_wire(text: str, *, binary: bool) -> int:
+def _on_the_wire(text: str | bytes, outcome: Outcome) -> int:
     """How long a body becomes inside the JSON that the function returns."""
-    return len(text) if binary else len(json.dumps(text))
+    return len(text) if outcome.tail is not None else len(json.dumps(text))
 
 
 def _predict(served: Served, event: Mapping[str, Any], call: Call) -> Outcome:

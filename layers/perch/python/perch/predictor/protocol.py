@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
 from .body import body_of
@@ -26,7 +25,7 @@ from .encode import encode
 from .errors import PredictionFailed, RequestRefused
 from .infer import Inferred
 from .interface import Interface, as_array
-from .tensors import KINDS, from_bytes, from_json, to_bytes, to_flat_list
+from .tensors import KINDS, from_bytes, from_json, is_finite, to_bytes, to_flat_list
 
 HEADER = "inference-header-content-length"
 
@@ -147,7 +146,7 @@ def finite(name: str, output: Any, rows: int) -> NDArray[Any]:
     array = as_array(output)
     if array is None:
         raise PredictionFailed(f"the model gave no tensor as output {name!a}", rows)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if array.dtype.kind == "f" and not is_finite(array):
         raise PredictionFailed(f"the model answered NaN or infinity in output {name!a}", rows)
     return array
 
