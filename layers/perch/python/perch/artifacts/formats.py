@@ -8,6 +8,8 @@ which hold them) are recognised only in order to say so; nothing here ever unpic
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from perch.domain.formats import FORMATS, format_of, named
 
 from .errors import ArtifactRefused
@@ -64,7 +66,8 @@ def inspect(name: str, data: bytes) -> Inspected:
     if kind is not None and kind not in _OWN_KINDS[fmt.name]:
         raise ArtifactRefused(f"the name says {fmt.name} and the bytes are {kind}; {_advice(kind)}")
     found: Inspected = named(fmt.inspector)(data)
-    return found
+    # The same layers may come in a format that fewer runtimes load.
+    return replace(found, runtimes=tuple(name for name in found.runtimes if name in FORMATS[found.format].loaders))
 
 
 _DAMAGED, _TORCH_ZIP, _SCRIPT = "a damaged zip archive", "a torch pickle in a zip archive", "a TorchScript archive"
@@ -77,6 +80,7 @@ _OWN_KINDS = {
     "torchscript": (_SCRIPT, _DAMAGED, "a zip archive"),
     "xgboost": ("an XGBoost model",),
     "lightgbm": ("a LightGBM model",),
+    "skops": ("a skops file", _DAMAGED, "a zip archive"),
 }
 """What the bytes of a format may look like; its inspector says what is wrong with a damaged or an unusual archive."""
 
@@ -125,6 +129,8 @@ def _zip_kind(data: bytes) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
         return _DAMAGED
+    if "schema.json" in names:
+        return "a skops file"
     if any(name.endswith("/archive_format") for name in names):
         return "a torch.export program"
     if any(name.endswith("/constants.pkl") for name in names):

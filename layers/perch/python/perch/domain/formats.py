@@ -53,6 +53,7 @@ RUNTIMES = {
         Runtime(name="onnx", engine="ONNX Runtime", layers=("onnxruntime",)),
         Runtime(name="torch", engine="PyTorch"),
         Runtime(name="numpy", engine="NumPy", layers=("numpy",)),
+        Runtime(name="sklearn", engine="scikit-learn", layers=("sklearn",)),
     )
 }
 
@@ -112,6 +113,13 @@ FORMATS = {
             platform="lightgbm_lightgbm",
             inspector="perch.artifacts.lightgbm_file:inspect_lightgbm",
             loaders={"onnx": "perch.predictor.runtimes.trees:load_lightgbm"},
+        ),
+        Format(
+            name="skops",
+            suffixes=(".skops",),
+            platform="sklearn_skops",
+            inspector="perch.artifacts.skops_file:inspect_skops",
+            loaders={"sklearn": "perch.predictor.runtimes.sklearn:load_skops"},
         ),
     )
 }

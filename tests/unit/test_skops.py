@@ -1,0 +1,399 @@
+"""A skops file answers as the estimator that was saved, and holds nothing but numbers and names of an allow-list."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import (
+    BayesianRidge,
+    ElasticNet,
+    ElasticNetCV,
+    HuberRegressor,
+    Lasso,
+    LassoCV,
+    LinearRegression,
+    LogisticRegression,
+    LogisticRegressionCV,
+    Perceptron,
+    Ridge,
+    RidgeClassifier,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    OneHotEncoder,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC, LinearSVR
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
+
+from perch.artifacts import ArtifactRefused, inspect
+from perch.artifacts.npy import read_npy
+from perch.artifacts.sklearn_classes import CLASSES
+from perch.predictor.runtimes.sklearn import load_skops
+
+ROWS, FEATURES = 60, 4
+
+CLASSIFIERS: list[BaseEstimator] = [
+    LogisticRegression(),
+    LogisticRegressionCV(Cs=2, cv=2, use_legacy_attributes=False, l1_ratios=(0,), scoring="accuracy"),
+    LinearDiscriminantAnalysis(),
+    QuadraticDiscriminantAnalysis(reg_param=0.1),
+    GaussianNB(),
+    BernoulliNB(),
+    ComplementNB(),
+    MultinomialNB(),
+    MLPClassifier((5,), max_iter=20, random_state=0),
+    DecisionTreeClassifier(max_depth=4),
+    ExtraTreeClassifier(max_depth=4),
+    RandomForestClassifier(n_estimators=7, max_depth=4, n_jobs=3),
+    ExtraTreesClassifier(n_estimators=7),
+    Perceptron(),
+    RidgeClassifier(),
+    SGDClassifier(),
+    SGDClassifier(loss="log_loss"),
+    LinearSVC(),
+]
+REGRESSORS: list[BaseEstimator] = [
+    LinearRegression(),
+    Ridge(),
+    Lasso(alpha=0.01),
+    LassoCV(cv=2),
+    ElasticNet(alpha=0.01),
+    ElasticNetCV(cv=2),
+    BayesianRidge(),
+    HuberRegressor(),
+    SGDRegressor(),
+    LinearSVR(),
+    MLPRegressor(hidden_layer_sizes=(5,), max_iter=20),
+    DecisionTreeRegressor(),
+    ExtraTreeRegressor(max_depth=3),
+    RandomForestRegressor(n_estimators=5),
+    ExtraTreesRegressor(n_estimators=5),
+]
+PIPELINES: list[Pipeline] = [
+    make_pipeline(StandardScaler(), PCA(2), LogisticRegression()),
+    make_pipeline(MinMaxScaler(), MaxAbsScaler(), RobustScaler(), Normalizer(), RandomForestClassifier(n_estimators=3)),
+    make_pipeline(StandardScaler(), Ridge()),
+]
+
+
+def samples() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Rows of three classes; nothing negative, as naive Bayes wants it."""
+    random = np.random.default_rng(3)
+    rows = random.uniform(0, 4, size=(ROWS, FEATURES))
+    return rows, np.digitize(rows[:, 0] + rows[:, 1], [3, 5]).astype(np.int64)
+
+
+def fitted(estimator: Any, labels: Callable[[NDArray[Any]], Any] = lambda one: one) -> Any:
+    """The estimator, trained."""
+    rows, classes = samples()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return estimator.fit(rows, labels(classes))
+
+
+@cache
+def forest() -> bytes:
+    """A file with trees."""
+    saved: bytes = skops.io.dumps(fitted(RandomForestClassifier(n_estimators=2, max_depth=2, random_state=0)))
+    return saved
+
+
+@pytest.mark.parametrize("estimator", [*CLASSIFIERS, *PIPELINES[:2]], ids=lambda one: str(one)[:40])
+def test_a_classifier_answers_as_it_was_saved(estimator: Any) -> None:
+    """Labels and, where there are any, probabilities."""
+    model, (rows, _) = fitted(estimator), samples()
+    data = skops.io.dumps(model)
+    found = inspect("m.skops", data)
+    loaded = load_skops(data)
+    outputs = loaded.run(rows)
+    np.testing.assert_array_equal(outputs[0], model.predict(rows))
+    assert hasattr(model, "predict_proba") == (len(outputs) == 2)
+    if len(outputs) == 2:
+        np.testing.assert_array_equal(outputs[1], model.predict_proba(rows))
+    assert found.signature == loaded.signature
+    assert (found.runtimes, found.code, found.signature.features) == (("sklearn",), "", FEATURES)
+
+
+@pytest.mark.parametrize("estimator", [*REGRESSORS, PIPELINES[2]], ids=lambda one: str(one)[:40])
+def test_a_regressor_answers_as_it_was_saved(estimator: Any) -> None:
+    """One number a row."""
+    model, (rows, _) = fitted(estimator, lambda one: one * 1.5), samples()
+    data = skops.io.dumps(model)
+    loaded = load_skops(memoryview(data))
+    np.testing.assert_array_equal(loaded.run(rows)[0].ravel(), model.predict(rows))
+    assert inspect("m.skops", data).signature == loaded.signature
+
+
+def test_every_class_of_the_allow_list_is_tried() -> None:
+    """Nothing is on it that was not seen to work."""
+    tried = {type(one) for one in (*CLASSIFIERS, *REGRESSORS, *PIPELINES)}
+    tried |= {type(step) for pipeline in PIPELINES for _, step in pipeline.steps}
+    names = {f"{one.__module__}.{one.__name__}" for one in tried}
+    assert CLASSES.keys() - names == {"sklearn.preprocessing._label.LabelBinarizer"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "datatype"),
+    [(lambda one: np.array(["low", "mid", "high"])[one], "BYTES"), (lambda one: one > 1, "INT64")],
+)
+def test_labels_are_texts_or_whole_numbers(labels: Callable[[Any], Any], datatype: str) -> None:
+    """As the answer's reader takes them."""
+    model, (rows, _) = fitted(LogisticRegression(), labels), samples()
+    loaded = load_skops(skops.io.dumps(model))
+    assert loaded.signature.outputs[0].datatype == datatype
+    assert loaded.run(rows)[0].tolist() == model.predict(rows).tolist()
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        SVC(),
+        KNeighborsClassifier(),
+        GradientBoostingClassifier(n_estimators=2),
+        make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression()),
+        make_pipeline(FunctionTransformer(np.abs), LogisticRegression()),
+        make_pipeline(make_pipeline(StandardScaler()), LogisticRegression()),
+    ],
+    ids=lambda one: str(one)[:40],
+)
+def test_what_is_not_on_the_list_is_refused_with_a_way_out(estimator: Any) -> None:
+    """Estimators that trust their arrays, and what calls functions."""
+    with pytest.raises(ArtifactRefused, match="not served"):
+        inspect("m.skops", skops.io.dumps(fitted(estimator)))
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (StandardScaler().fit(samples()[0]), "predicts nothing"),
+        (LogisticRegression(), "not fitted"),
+        ({"a": 1}, "no estimator"),
+        (print, "not served"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(model: Any, words: str) -> None:
+    """A scaler alone, an estimator without a fit, something else."""
+    with pytest.raises(ArtifactRefused, match=words):
+        inspect("m.skops", skops.io.dumps(model))
+
+
+# -- crafted files --------------------------------------------------------------------------------------------------
+
+
+def rewritten(change: Callable[[str, bytes], bytes], data: bytes | None = None) -> bytes:
+    """A file with other members."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data or forest())) as old, zipfile.ZipFile(made, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, change(info.filename, old.read(info)))
+    return made.getvalue()
+
+
+def with_nodes(change: Callable[[NDArray[Any]], None]) -> bytes:
+    """The forest, with nodes that were written by hand."""
+
+    def member(name: str, data: bytes) -> bytes:
+        if b"left_child" not in data or not name.endswith(".npy"):
+            return data
+        nodes = np.load(io.BytesIO(data))
+        change(nodes)
+        buffer = io.BytesIO()
+        np.save(buffer, nodes)
+        return buffer.getvalue()
+
+    return rewritten(member)
+
+
+def put(field: str, value: float) -> Callable[[NDArray[Any]], None]:
+    """A change of the root."""
+
+    def change(nodes: NDArray[Any]) -> None:
+        nodes[field][0] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("left_child", 0), "two ways"),
+        (put("left_child", 10**9), "outside"),
+        (put("left_child", -7), "outside"),
+        (put("right_child", 1), "two ways"),
+        (put("right_child", -1), "one child"),
+        (put("feature", 4), "feature 4 of 4"),
+        (put("feature", -2), "feature -2 of 4"),
+        (put("threshold", np.nan), "threshold"),
+    ],
+)
+def test_a_crafted_tree_is_refused(change: Callable[[NDArray[Any]], None], words: str) -> None:
+    """scikit-learn itself would follow it out of the array, or for ever."""
+    with pytest.raises(ArtifactRefused, match=words):
+        inspect("m.skops", with_nodes(change))
+
+
+def schema(change: Callable[[dict[str, Any]], None], data: bytes | None = None) -> bytes:
+    """A file with another schema."""
+
+    def member(name: str, data: bytes) -> bytes:
+        if name != "schema.json":
+            return data
+        document = json.loads(data)
+        change(document)
+        return json.dumps(document).encode()
+
+    return rewritten(member, data)
+
+
+def attribute(name: str, node: Any) -> Callable[[dict[str, Any]], None]:
+    """Puts a node where an attribute is."""
+
+    def change(document: dict[str, Any]) -> None:
+        document["content"]["content"][name] = node
+
+    return change
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A node of a plain value."""
+    return {"__class__": "str", "__module__": "builtins", "__loader__": "JsonNode", "content": json.dumps(value)}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (attribute("x", {"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}), "os.system"),
+        (attribute("x", {"__class__": "system", "__module__": "os", "__loader__": "TypeNode"}), "os.system"),
+        (attribute("x", {"__class__": "Popen", "__module__": "subprocess", "__loader__": "ObjectNode"}), "Popen"),
+        (
+            attribute("x", {"__class__": "dict", "__module__": "os", "__loader__": "DictNode", "content": {}}),
+            "plain dict",
+        ),
+        (
+            attribute("x", {"__class__": "t", "__module__": "os", "__loader__": "TupleNode", "content": []}),
+            "plain tuple",
+        ),
+        (
+            attribute("x", {"__class__": "float64", "__module__": "os", "__loader__": "NdArrayNode", "type": "numpy"}),
+            "not in",
+        ),
+        (attribute("x", plain({"a": 1})), "single value"),
+        (attribute("x", 5), "no node"),
+        (attribute("__class__", plain(1)), "attribute called"),
+        (attribute("n_features_in_", plain(10**9)), "not fitted"),
+        (attribute("n_features_in_", plain(3)), "does not fit"),
+        (attribute("n_classes_", plain(10**9)), "counts its classes"),
+        (attribute("estimators_", plain(1)), "no trees"),
+    ],
+)
+def test_a_crafted_schema_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
+    """Whatever it names, nothing of it is imported."""
+    with pytest.raises(ArtifactRefused, match=words):
+        inspect("m.skops", schema(change))
+
+
+def test_a_schema_that_is_nested_without_end_is_refused() -> None:
+    """A list in a list in a list."""
+    node: Any = plain(1)
+    for _ in range(60):
+        node = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": [node]}
+    with pytest.raises(ArtifactRefused, match="nested deeper"):
+        inspect("m.skops", schema(attribute("x", node)))
+
+
+def npy(descr: str, shape: str, body: bytes = b"") -> bytes:
+    """An array as somebody may write it."""
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + body
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (npy("'|O'", "(1,)", b"\x80\x04."), "numbers, booleans and texts"),
+        (npy("'<f8'", "(1000000000000,)"), "no sizes|declares"),
+        (npy("'<f8'", "(1000000000,)"), "declares"),
+        (npy("'<f8'", "(-1,)"), "no sizes"),
+        (npy("'<f8'", "(2,)", bytes(15)), "15 bytes"),
+        (npy("'<f8'", "(2,)", bytes(17)), "17 bytes"),
+        (npy("'<f8'", "[2]", bytes(16)), "not NumPy's"),
+        (npy("'<f8'", "(True,)", bytes(8)), "no sizes"),
+        (npy("'<U9999999'", "()"), "numbers, booleans and texts"),
+        (npy("__import__('os').system('true')", "()"), "cannot be read"),
+        (npy("'<f8'", "(" * 900), "cannot be read"),
+        (b"\x93NUMPY\x01\0\xff\xff", "no NumPy"),
+        (b"\x93NUMPY\x02\0\xff\xff\xff\xff{}", "4,294,967,295"),
+        (b"", "no NumPy"),
+    ],
+)
+def test_a_crafted_array_is_refused(data: bytes, words: str) -> None:
+    """No objects, no sizes that the bytes do not have, no code in the header."""
+    with pytest.raises(ArtifactRefused, match=words):
+        read_npy(data, "x")
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_arrays_come_back_as_numpy_wrote_them(data: st.DataObject) -> None:
+    """Of every type and order."""
+    dtype = data.draw(st.sampled_from(["<f8", "<f4", "<i8", "|u1", "|b1", "<U5"]))
+    shape = data.draw(st.lists(st.integers(0, 4), max_size=3))
+    array = np.zeros(shape, dtype=dtype)
+    if array.size:
+        array.flat[:] = np.arange(array.size).astype(dtype)
+    if data.draw(st.booleans()):
+        array = np.asfortranarray(array)
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    np.testing.assert_array_equal(read_npy(buffer.getvalue(), "x"), array)
+
+
+@given(st.data())
+@settings(max_examples=80, deadline=None)
+def test_a_damaged_file_is_refused_or_still_answers(data: st.DataObject) -> None:
+    """A byte that flipped anywhere, or an end that is missing."""
+    raw = bytearray(forest())
+    at = data.draw(st.integers(0, len(raw) - 1))
+    if data.draw(st.booleans()):
+        raw[at] ^= data.draw(st.integers(1, 255))
+    else:
+        del raw[at:]
+    try:
+        inspect("m.skops", bytes(raw))
+    except ArtifactRefused as refused:
+        assert len(refused.reason) > 10  # noqa: PT017 - a sentence
+        return
+    assert len(load_skops(bytes(raw)).run(np.zeros((1, FEATURES)))) == 2
