@@ -9,15 +9,17 @@ rollout already expanded into its steps. What the functions make of that documen
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cdk.reading import Reader, WrongValueError, duration, one_of, proportion, text, whole
+from cdk.reading import Reader, WrongValueError, duration, flag, one_of, proportion, text, whole
 from cdk.rollout_settings import DAY, HOUR, MINUTE, Guards, Rollout, guards, rollout
 from cdk.signing_settings import Signing, allow, signing
-from perch.domain.formats import RUNTIMES
+from perch.domain.formats import RUNTIMES, formats_of
+from perch.domain.memory import RUNTIME_MB, held_times, needed_mb
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
 CONTROL_FUNCTIONS = (
@@ -30,16 +32,17 @@ CONTROL_FUNCTIONS = (
     "record-rewards",
 )
 
-# What a predictor takes for its runtime, and for each MB of an artifact: the bytes as they were fetched, the runtime's
-# own copy, and what it prepares from that. Measured with onnxruntime: 630 MB for an artifact of 200 MB.
-RUNTIME_MB, HELD_TIMES = 300, 3
-
 _RATE = "an EventBridge schedule counts in minutes"
 _NAME = text(
     r"[a-z][a-z0-9-]{0,18}[a-z0-9]|[a-z]",
     "1 to 20 lower-case letters, digits and hyphens, beginning with a letter and not ending with a hyphen",
 )
 _ENDPOINT = text(r"[a-z][a-z0-9-]{0,39}", "1 to 40 lower-case letters, digits and hyphens, beginning with a letter")
+_CACHE_URL = text(
+    r"rediss?://\S+|\{\{resolve:(secretsmanager|ssm|ssm-secure):[^\s{}]+\}\}",
+    "the address of a Valkey or Redis server, rediss://user:password@host:6379/0, or CloudFormation's reference to a "
+    "secret that holds it, {{resolve:secretsmanager:NAME}}",
+)
 _MODEL = text(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", "1 to 64 letters, digits, '.', '_' and '-', not beginning with one")
 
 
@@ -54,11 +57,21 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cache:
+    """The prediction cache of an endpoint: see `perch.domain.policy.CachePolicy`, which reads it."""
+
+    ttl_s: int
+    size_mb: int
+    url: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint:
     """One endpoint: the model it serves, on what, and how its revisions change.
 
     `capture` is the share of requests that the predictor writes to its log as asked and answered; `allow` names formats
-    that can run code, which it takes when a trusted key signed them.
+    that can run code, which it takes when a trusted key signed them. With `snapstart`, Lambda starts its processes from
+    a snapshot of the loaded model.
     """
 
     name: str
@@ -66,10 +79,12 @@ class Endpoint:
     runtime: str
     memory_mb: int = 1024
     timeout_s: int = 10
+    snapstart: bool = False
     approval: str = "auto"
     health_check_s: int = 5 * MINUTE
     max_artifact_mb: int = 200
     capture: float = 0.0
+    cache: Cache | None = None
     allow: tuple[str, ...] = ()
     rollout: Rollout = field(default_factory=Rollout)
     guards: Guards = field(default_factory=Guards)
@@ -179,6 +194,7 @@ def _endpoint(name: str, endpoints: Reader, signing: Signing) -> Endpoint:
         runtime=runtime,
         memory_mb=reader.value("memory_mb", whole(128, 10_240, "of megabytes"), Endpoint.memory_mb),
         timeout_s=timeout_s,
+        snapstart=reader.value("snapstart", flag, Endpoint.snapstart),
         approval=reader.value("approval", one_of("auto", "manual"), Endpoint.approval),
         health_check_s=reader.value(
             "health_check", duration(MINUTE, DAY, whole_minutes=_RATE), Endpoint.health_check_s
@@ -186,22 +202,37 @@ def _endpoint(name: str, endpoints: Reader, signing: Signing) -> Endpoint:
         # An artifact is read into memory, and never written to disk.
         max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
         capture=reader.value("capture", proportion, Endpoint.capture),
+        cache=_cache(reader.inner("cache")) if "cache" in reader.table else None,
         allow=reader.value("allow", allow(runtime, signing), ()),
         rollout=rollout(reader.inner("rollout")),
         guards=guards(reader.inner("guards"), timeout_s),
     )
     if any(step.weight == 0 for step in endpoint.rollout.steps) and not endpoint.capture:
         reader.complain("capture", 'a shadow replays captured requests; say how many are captured, as capture = "10%"')
-    needed = RUNTIME_MB + HELD_TIMES * endpoint.max_artifact_mb
+    cache_mb = endpoint.cache.size_mb if endpoint.cache else 0
+    # Of the formats that the runtime loads, the one that it is for; others may take more, and then their probes say so.
+    suits = next(iter(formats_of(endpoint.runtime)), "")
+    needed = math.ceil(needed_mb([(suits, endpoint.max_artifact_mb)])) + cache_mb
     if len(reader.problems) == known and endpoint.memory_mb < needed:
         reader.complain(
             "memory_mb",
             f"{endpoint.memory_mb} MB cannot hold an artifact of max_artifact_mb = {endpoint.max_artifact_mb}, which "
-            f"takes {HELD_TIMES} times its size and {RUNTIME_MB} MB for the runtime; raise it to {needed} or more, or "
+            f"takes {held_times(suits):g} times its size and {RUNTIME_MB} MB for the runtime"
+            f"{f', and {cache_mb} MB of cache' if cache_mb else ''}; raise it to {needed} or more, or "
             "lower max_artifact_mb",
         )
     reader.close()
     return endpoint
+
+
+def _cache(reader: Reader) -> Cache:
+    cache = Cache(
+        ttl_s=reader.required("ttl", duration(1, DAY), MINUTE),
+        size_mb=reader.value("size_mb", whole(1, 4_096, "of megabytes"), 64),
+        url=reader.value("url", _CACHE_URL, ""),
+    )
+    reader.close()
+    return cache
 
 
 def _endpoint_name(name: str) -> str:

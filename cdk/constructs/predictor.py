@@ -119,6 +119,7 @@ class Predictor(Construct):
             log_group=self.execution.log_group,
             memory_size=props.endpoint.memory_mb,
             timeout=Duration.seconds(props.endpoint.timeout_s),
+            snap_start=_snap_start(props),
             environment=_environment(props),
         )
         acknowledge(function, "AwsSolutions-L1", reason=RUNTIME_REASON)
@@ -145,6 +146,7 @@ class Predictor(Construct):
             log_group=self.execution.log_group,
             memory_size=props.endpoint.memory_mb,
             timeout=Duration.seconds(props.endpoint.timeout_s),
+            snap_start=_snap_start(props),
             environment=_environment(props),
         )
 
@@ -152,6 +154,11 @@ class Predictor(Construct):
 def _cache_layers(props: PredictorProps) -> tuple[str, ...]:
     """The client of a cache that is shared; an image has it anyway."""
     return ("redis",) if props.endpoint.cache and props.endpoint.cache.url else ()
+
+
+def _snap_start(props: PredictorProps) -> lambda_.SnapStartConf | None:
+    """Published versions only: the placeholder and each revision, whose model is then loaded before anybody waits."""
+    return lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS if props.endpoint.snapstart else None
 
 
 def _environment(props: PredictorProps) -> dict[str, str]:

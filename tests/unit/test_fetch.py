@@ -268,6 +268,7 @@ def test_a_store_that_says_no_is_a_reason_to_answer_503(store: Store, monkeypatc
 # -- law 2 ------------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 200), flipped=st.integers(0, 1599))
 def test_one_flipped_bit_is_refused(size: int, flipped: int) -> None:
     """Whoever hashed the bytes, they are compared with what was registered."""
@@ -290,6 +291,7 @@ def test_bytes_of_another_size_are_refused_before_they_are_hashed() -> None:
 # -- who asks ---------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     key=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),
     version=st.text(st.sampled_from("abcXYZ019._-~ +/="), min_size=1, max_size=12),
@@ -347,6 +349,43 @@ def test_without_keys_in_the_environment_botocore_looks_for_them(tmp_path: Any, 
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with pytest.raises(NoCredentials, match="no AWS credentials were found"):
         credentials_of({})
+
+
+def test_a_containers_endpoint_is_asked_for_keys(tmp_path: Any) -> None:
+    """As under SnapStart: its address and a token stand in the environment in place of keys."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers["Authorization"]))
+            body = b'{"AccessKeyId": "A", "SecretAccessKey": "B", "Token": "C", "Expiration": "2026-01-01T00:00:00Z"}'
+            self.send_response(200 if self.path == "/keys?of=role" else 403)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{httpd.server_address[1]}"
+        (tmp_path / "token").write_text("from a file\n")
+        environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{address}/keys?of=role"}
+        for more in (
+            {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "secret"},
+            {"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(tmp_path / "token")},
+        ):
+            assert credentials_of(environ | more) == Credentials(access_key="A", secret_key="B", token="C")
+        with pytest.raises(NoCredentials, match="answered 403"):
+            credentials_of({"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{address}/other"})
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+    assert asked == [("/keys?of=role", "secret"), ("/keys?of=role", "from a file"), ("/other", None)]
+    with pytest.raises(NoCredentials, match="could not be asked"):
+        credentials_of({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/keys"})
 
 
 # -- on the local cloud's store ---------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cdk.reading import WrongValueError, duration, fraction, proportion, spell
 from cdk.settings import Settings, SettingsError, load, parse
-from perch.domain.policy import GuardPolicy, RolloutPolicy, load_settings
+from perch.domain.policy import CachePolicy, GuardPolicy, RolloutPolicy, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path("perch.toml")
@@ -72,7 +72,8 @@ def test_the_document_has_the_shape_of_the_contract() -> None:
     text = SMALL + '[endpoints.digits.rollout]\nsteps = [{weight = "5%", hold = "1 hour", requests = 100}]\n'
     (endpoint,) = json.loads(read(text).as_endpoints_json())["endpoints"]
 
-    contract = "name model runtime memory_mb timeout_s approval health_check_s max_artifact_mb capture allow rollout guards"
+    contract = "name model runtime memory_mb timeout_s snapstart approval health_check_s max_artifact_mb capture cache "
+    contract += "allow rollout guards"
     assert list(endpoint) == contract.split()
     step = {"weight": 0.05, "hold_s": 3600, "requests": 100, "proof": True, "gate": "", "watch": False}
     assert endpoint["rollout"]["steps"] == [step]
@@ -139,14 +140,16 @@ def test_all_problems_are_reported_at_once() -> None:
         (SMALL + "memory_mb = 64\n", "endpoints.digits.memory_mb", "from 128 to 10240"),
         (SMALL + "memory_mb = 1024.5\n", "endpoints.digits.memory_mb", "whole number"),
         (SMALL + "memory_mb = true\n", "endpoints.digits.memory_mb", "whole number"),
+        (SMALL + 'snapstart = "yes"\n', "endpoints.digits.snapstart", "true or false"),
+        (SMALL + "provisioned_concurrency = 1\n", "endpoints.digits.provisioned_concurrency", "not a known key"),
         (SMALL + "timeout_s = 60\n", "endpoints.digits.timeout_s", "from 1 to 30"),
         (SMALL + 'health_check = "90 seconds"\n', "endpoints.digits.health_check", "whole minutes"),
         (SMALL + 'health_check = "often"\n', "endpoints.digits.health_check", '"5 minutes"'),
         (SMALL + 'approval = "manuel"\n', "endpoints.digits.approval", "did you mean 'manual'?"),
         (SMALL + "max_artifact_mb = 600\n", "endpoints.digits.max_artifact_mb", "from 1 to 500"),
-        (SMALL + "max_artifact_mb = 300\n", "endpoints.digits.memory_mb", "raise it to 1200 or more"),
-        (SMALL + "memory_mb = 899\n", "endpoints.digits.memory_mb", "raise it to 900 or more, or lower max_artifact"),
-        (SMALL + "memory_mb = 128\nmax_artifact_mb = 1\n", "endpoints.digits.memory_mb", "raise it to 303 or more"),
+        (SMALL + "memory_mb = 512\nmax_artifact_mb = 300\n", "endpoints.digits.memory_mb", "raise it to 660 or more"),
+        (SMALL + "memory_mb = 539\n", "endpoints.digits.memory_mb", "raise it to 540 or more, or lower max_artifact"),
+        (SMALL + "memory_mb = 128\nmax_artifact_mb = 1\n", "endpoints.digits.memory_mb", "raise it to 302 or more"),
         (SMALL + 'model = "dígits"\n', "endpoints.digits.model", "1 to 64 letters"),
         (SMALL + 'rollout = "canary"\n', "endpoints.digits.rollout", "not a table"),
         (SMALL + '[endpoints.digits.rollout]\nstrategy = "shadow"\n', "endpoints.digits.capture", 'capture = "10%"'),
@@ -293,3 +296,29 @@ def test_a_file_that_is_not_toml_says_where(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="line 1"):
         load(path)
+
+
+def test_a_cache_is_opted_in_to_and_reaches_the_functions() -> None:
+    """Without the table there is none; `ttl` has no default, because only the user knows how long an answer is true."""
+    text = SMALL + '[endpoints.digits.cache]\nttl = "5 minutes"\nurl = "rediss://cache.example:6379/0"\n'
+    (endpoint,) = load_settings(read(text).as_endpoints_json()).endpoints
+    assert endpoint.cache == CachePolicy(ttl_s=300, size_mb=64, url="rediss://cache.example:6379/0")
+    assert load_settings(read(SMALL).as_endpoints_json()).endpoints[0].cache is None
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        ("size_mb = 64", "endpoints.digits.cache.ttl"),
+        ('ttl = "5 minutes"\nsize_mb = 0', "endpoints.digits.cache.size_mb"),
+        ('ttl = "5 minutes"\nurl = "http://cache.example"', "endpoints.digits.cache.url"),
+        ('ttl = "5 minutes"\nsize_mb = 900', "endpoints.digits.memory_mb"),
+        ('ttl = "5 minutes"\nsiz_mb = 9', "endpoints.digits.cache.siz_mb"),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(written: str, where: str) -> None:
+    """Each with the key that it is about."""
+    with pytest.raises(SettingsError) as refused:
+        read(SMALL + f"[endpoints.digits.cache]\n{written}\n")
+    [problem] = refused.value.problems
+    assert problem.startswith(f"{where}: ")

@@ -130,6 +130,8 @@ class CachePolicy:
 class EndpointPolicy:
     """One endpoint as declared. `approval` is `auto` (an upload starts a rollout) or `manual` (a person does).
 
+    With `snapstart`, Lambda makes a snapshot of each revision's loaded model at its publishing, and starts from that.
+
     `capture` is the share of requests whose payload is written to the log; `allow` names the formats that can run code
     which the endpoint opts in to.
     """
@@ -139,6 +141,7 @@ class EndpointPolicy:
     runtime: str
     memory_mb: int = 1024
     timeout_s: int = 10
+    snapstart: bool = False
     approval: str = "auto"
     health_check_s: int = 300
     max_artifact_mb: int = 200

@@ -55,6 +55,7 @@ class FunctionVersion:
 
     `version` is "$LATEST" or a number as text. `fingerprint` changes whenever a running worker would be out of date
     (only $LATEST ever changes). `code` and `layers` are folders that go on `sys.path`, as /var/task and /opt/python do.
+    `snap_start` says that Lambda would wake this version from a snapshot.
     """
 
     name: str
@@ -67,6 +68,7 @@ class FunctionVersion:
     memory_mb: int = 128
     timeout_s: float = 3.0
     fingerprint: str = ""
+    snap_start: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

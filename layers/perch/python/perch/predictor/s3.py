@@ -6,9 +6,9 @@ takes a page (AWS Signature Version 4, "Authenticating Requests: Using the Autho
 
     S3Object (where, who) ─► connect ─► get(range) ─► HTTPResponse, whose body the caller reads into its own memory
 
-Credentials are those that Lambda puts into the environment. Where they are not (SnapStart, a container elsewhere),
-botocore looks for them in its usual places. Honoured: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_REGION,
-AWS_DEFAULT_REGION.
+Credentials are those that Lambda puts into the environment, or those that a container's endpoint gives, whose address
+stands there instead (SnapStart, ECS, EKS). Where there are neither, botocore looks for them in its usual places.
+Honoured beside those: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_REGION, AWS_DEFAULT_REGION.
 
 Left out: redirects to another region, dual-stack and FIPS endpoints, proxies, access points.
 """
@@ -18,10 +18,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import http.client
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 CONNECT_S, READ_S = 2.0, 5.0
@@ -102,6 +104,8 @@ def credentials_of(environ: Mapping[str, str]) -> Credentials:
     access_key, secret_key = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
     if access_key and secret_key:
         return Credentials(access_key=access_key, secret_key=secret_key, token=environ.get("AWS_SESSION_TOKEN", ""))
+    if container := _container(environ):
+        return container
     try:
         from botocore.session import Session  # noqa: PLC0415 - 130 ms that Lambda's own environment does not need
     except ImportError as error:
@@ -113,6 +117,31 @@ def credentials_of(environ: Mapping[str, str]) -> Credentials:
     if keys is None or not keys.access_key or not keys.secret_key:
         raise NoCredentials("no AWS credentials were found in the environment, a profile or a metadata service")
     return Credentials(access_key=keys.access_key, secret_key=keys.secret_key, token=keys.token or "")
+
+
+def _container(environ: Mapping[str, str]) -> Credentials | None:
+    """Ask the endpoint that the environment names. Raises `NoCredentials` if it does not tell."""
+    address = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    if relative := environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        address = f"http://169.254.170.2{relative}"
+    if not address:
+        return None
+    url, path = urlsplit(address), environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.netloc, timeout=CONNECT_S)
+    try:
+        token = Path(path).read_text().strip() if path else environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
+        target = url.path + (f"?{url.query}" if url.query else "")
+        connection.request("GET", target, headers={"Authorization": token} if token else {})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise NoCredentials(f"the container's endpoint for credentials answered {answer.status}")
+        told = json.loads(answer.read())
+        return Credentials(access_key=told["AccessKeyId"], secret_key=told["SecretAccessKey"], token=told["Token"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+        raise NoCredentials(f"the container's endpoint for credentials could not be asked: {error}") from error
+    finally:
+        connection.close()
 
 
 def sign(host: str, path: str, query: str, credentials: Credentials, *, region: str, at: datetime) -> dict[str, str]:

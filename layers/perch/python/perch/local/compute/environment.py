@@ -5,7 +5,8 @@ Variables that Lambda reserves win over the function's own, which win over what 
 function says otherwise, because here all workers share the few cores of one machine.
 
 Not the same as in Lambda: the code lies where it was packaged rather than in /var/task, `AWS_EXECUTION_ENV` names the
-Python that really runs, workers share /tmp, and the function's execution role is a pair of dummy credentials.
+Python that really runs, workers share /tmp, and the function's execution role is a pair of dummy credentials, which
+are in the environment also where Lambda (with SnapStart) would have a container's endpoint for them.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def spawn_for(
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start" if function.snap_start else "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": log_group(function),
         "AWS_LAMBDA_LOG_STREAM_NAME": stream,
         "AWS_LAMBDA_RUNTIME_API": runtime_api,

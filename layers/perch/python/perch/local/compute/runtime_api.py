@@ -5,7 +5,10 @@ over libcurl, and `http.client` for init errors): they send a Content-Length, so
 head and for that one header, and for nothing else. An event leaves in one segment, head and body together: split in
 two, Nagle's algorithm and delayed acknowledgements would hold each one up for 40 ms.
 
-Left out: response streaming, the Extensions and Telemetry APIs, SnapStart's restore calls.
+A function with SnapStart asks, when its init is over, to be restored, and runs its hooks then. Here each worker is its
+own snapshot and is restored at once: the hooks run as they would, and no two workers share what they drew at init.
+
+Left out: response streaming, the Extensions and Telemetry APIs.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*(\d+)")
 _NEXT = b"/2018-06-01/runtime/invocation/next"
 _INVOCATION = b"/2018-06-01/runtime/invocation/"
 _INIT_ERROR = b"/2018-06-01/runtime/init/error"
+_RESTORE, _RESTORE_ERROR = b"/2018-06-01/runtime/restore/next", b"/2018-06-01/runtime/restore/error"
 
 
 def _answer(status: str, body: bytes) -> bytes:
@@ -27,6 +31,7 @@ def _answer(status: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
+_RESTORED = _answer("200 OK", b"")
 _ACCEPTED = _answer("202 Accepted", b'{"status":"OK"}')
 _WRONG_ID = _answer("400 Bad Request", b'{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}')
 _TOO_LARGE = _answer(
@@ -108,7 +113,9 @@ class RuntimeApi(asyncio.Protocol):
             else:
                 self.write(_ACCEPTED)
                 self._sandbox.on_error(body)
-        elif path == _INIT_ERROR:
+        elif path == _RESTORE:
+            self.write(_RESTORED)
+        elif path in (_INIT_ERROR, _RESTORE_ERROR):
             self.write(_ACCEPTED)
             self._sandbox.on_init_error(body)
         else:

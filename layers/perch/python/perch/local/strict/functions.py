@@ -19,6 +19,7 @@ from perch.local.ports import AsyncSettings, FunctionVersion, Refused, Target
 from perch.local.strict import lambda_async
 from perch.local.strict.code import layer_path, unpack
 from perch.local.strict.lambda_errors import not_active
+from perch.local.strict.lambda_functions import kept_of
 from perch.local.strict.lambda_layers import content_of
 from perch.local.strict.lambda_permissions import split_name
 from perch.local.strict.lambda_state import LOCK, generation, state_of
@@ -157,6 +158,8 @@ def describe(function: Any) -> FunctionVersion:
         memory_mb=int(function.memory_size),
         timeout_s=float(function.timeout),
         fingerprint=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        snap_start=kept_of(function).get("SnapStart", {}).get("ApplyOn") == "PublishedVersions"
+        and str(function.version) != "$LATEST",
     )
 
 
