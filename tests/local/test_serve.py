@@ -310,6 +310,13 @@ def test_a_worker_that_dies_is_replaced(folder):
         assert server.stop() == 0
 
 
+def test_workers_do_not_outlive_their_supervisor(folder):
+    """Else they would keep the port from the next one."""
+    with serving(folder, workers=2) as server:
+        server.process.kill()
+        assert len(server.wait_for("predictor.stopped", 2)) == 2
+
+
 def run(**environ):
     """Run a server that will not start; return its exit code and what it said."""
     ended = subprocess.run(

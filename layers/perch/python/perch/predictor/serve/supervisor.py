@@ -10,6 +10,7 @@ cannot be loaded will not be loadable a second later; whoever runs the container
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ Work = Callable[[Callable[[], object]], int]
 """What a worker does: calls its argument once it serves, returns its exit code."""
 
 _SIGNALS = {signal.SIGTERM, signal.SIGINT}
+_PR_SET_PDEATHSIG = 1
 _PAUSE_S = 1.0
 """Between a worker's death and its replacement, so that one that always dies does not take the machine."""
 
@@ -82,6 +84,7 @@ class _Supervisor:
             return
         os.close(reader)
         code = 1
+        _end_with_parent()
         try:
             for one in _SIGNALS:
                 signal.signal(one, lambda *_: os._exit(0))  # before it serves there is nothing to finish
@@ -90,6 +93,12 @@ class _Supervisor:
         except BaseException as error:  # noqa: BLE001 - a fork never returns into its parent's stack
             _say(f"{type(error).__name__}: {error}")
         os._exit(code)
+
+
+def _end_with_parent() -> None:
+    """Let Linux send this worker SIGTERM when the supervisor dies, so that none is left alone with the port."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager

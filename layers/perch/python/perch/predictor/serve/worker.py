@@ -41,7 +41,10 @@ from .port import shut_out
 from .settings import ServeSettings
 
 _QUIET_S = 0.5
-_ON_THE_WAY_S = 0.1
+_LOOKS, _LOOK_S = 5, 0.02
+"""What is said to be so has to be so at five looks in a row. A process that did not run for a while finds its timers
+due and, behind them, what clients sent meanwhile; the loop reads that between two looks."""
+
 _HEALTH = ("/v2/health/live", "/v2/health/ready", "/ping", "/health")
 _SHUTTING_DOWN = "this server is shutting down"
 _PROBE_STAGE = "perch-probe"  # asked with this stage, the handler counts nothing
@@ -100,7 +103,7 @@ class Worker:
         telemetry.write({"level": "INFO", "event": "predictor.draining", "connections": len(self._connections)})
         await self._until(lambda: False, self._settings.drain_s)
         shut_out(sock)
-        await asyncio.sleep(_ON_THE_WAY_S)  # who is on the way in is let in by the loop before the port closes
+        await self._until(lambda: True, self._settings.stop_s)  # who is on the way in is let in before the port closes
         server.close()
         done = await self._until(self._finished, self._settings.stop_s)
         left = sum(connection.idle_s == 0 for connection in self._connections)
@@ -202,10 +205,12 @@ class Worker:
     async def _until(self, reached: Callable[[], bool], seconds: float) -> bool:
         """Wait until something is so, for some seconds at most, or until there is no time for it."""
         end = self._loop.time() + seconds
-        while not reached():
-            if self._loop.time() >= end or self._hurry.is_set():
+        looks = 0
+        while looks < _LOOKS:
+            await asyncio.sleep(_LOOK_S)
+            looks = looks + 1 if reached() else 0
+            if looks == 0 and (self._loop.time() >= end or self._hurry.is_set()):
                 return False
-            await asyncio.sleep(0.02)
         return True
 
     async def _watch(self) -> None:
