@@ -15,9 +15,10 @@ from perch.signing import PublicKey
 
 if TYPE_CHECKING:
     from mypy_boto3_kms import KMSClient
+    from mypy_boto3_kms.literals import SigningAlgorithmSpecType
 
 MAX_MESSAGE = 4_096  # bytes
-_SPEC, _USAGE = "ECC_NIST_P256", "SIGN_VERIFY"
+_ALGORITHM: SigningAlgorithmSpecType = "ECDSA_SHA_256"
 
 
 class KmsKey:
@@ -36,9 +37,11 @@ class KmsKey:
             raise NotFound(f"there is no KMS key {self.key_id} here; an alias is written alias/NAME") from error
         except self._client.exceptions.UnsupportedOperationException as error:
             raise Invalid(f"KMS key {self.key_id} has no public half; {_ADVICE}") from error
-        if (found["KeySpec"], found["KeyUsage"]) != (_SPEC, _USAGE):
-            raise Invalid(f"KMS key {self.key_id} is a {found['KeySpec']} key for {found['KeyUsage']}; {_ADVICE}")
-        return PublicKey.from_der(self.key_id.rsplit("/", 1)[-1], found["PublicKey"])
+        name = self.key_id.rsplit("/", 1)[-1]
+        known = found.get("SigningAlgorithms", [])
+        if _ALGORITHM not in known:
+            raise Invalid(f"KMS key {name} signs with {', '.join(known) or 'nothing'}; {_ADVICE}")
+        return PublicKey.from_der(name, found["PublicKey"])
 
     def sign(self, message: bytes) -> bytes:
         """Return the signature of a message, DER encoded. Raises Invalid if KMS gave one that does not hold."""
@@ -47,11 +50,11 @@ class KmsKey:
             KeyId=self.key_id,
             Message=message if short else hashlib.sha256(message).digest(),
             MessageType="RAW" if short else "DIGEST",
-            SigningAlgorithm="ECDSA_SHA_256",
+            SigningAlgorithm=_ALGORITHM,
         )["Signature"]
         if not self.public.holds(signature, message):
             raise Invalid(f"KMS key {self.key_id} gave a signature that its public half does not confirm")
         return signature
 
 
-_ADVICE = f"models are signed with a {_SPEC} key for {_USAGE}"
+_ADVICE = "models are signed with an ECC_NIST_P256 key for SIGN_VERIFY"
