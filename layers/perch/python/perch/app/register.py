@@ -23,6 +23,7 @@ from datetime import datetime
 from typing import Any
 
 from perch.app.complete import Waits, complete
+from perch.app.declared_signature import with_signature
 from perch.app.probe import unfit
 from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
@@ -103,9 +104,10 @@ def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known:
         if files.artifact is not stored:  # either may be the false one, and the artifact is what would be loaded
             _quarantine(world, upload, files.artifact, parts, str(refused))
         raise
+    manifest = files.manifest.document if files.manifest else {}
     inspected = inspect(files.artifact.key.rsplit("/", 1)[1], data)
     check_code(world.settings, parts.model, inspected, signer)
-    manifest = files.manifest.document if files.manifest else {}
+    inspected = with_signature(inspected, manifest)
     metadata = manifest.get("metadata", {})
     if not isinstance(metadata, dict):
         raise Invalid(f"{MANIFEST}: metadata must be an object")

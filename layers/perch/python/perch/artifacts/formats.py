@@ -29,9 +29,6 @@ _PICKLE = "a pickle can run code when it is loaded; export to ONNX (scikit-learn
 REFUSED_SUFFIXES = {
     ".ckpt": _TORCH,
     ".bin": _TORCH,
-    ".pkl": _PICKLE,
-    ".pickle": _PICKLE,
-    ".joblib": _PICKLE,
     ".sav": _PICKLE,
     ".npy": "a NumPy file can hold a pickle; export the model to ONNX or safetensors",
     ".npz": "a NumPy file can hold a pickle; export the model to ONNX or safetensors",
@@ -81,6 +78,7 @@ _OWN_KINDS = {
     "xgboost": ("an XGBoost model",),
     "lightgbm": ("a LightGBM model",),
     "skops": ("a skops file", _DAMAGED, "a zip archive"),
+    "joblib": ("a pickle",),
 }
 """What the bytes of a format may look like; its inspector says what is wrong with a damaged or an unusual archive."""
 
@@ -129,17 +127,19 @@ def _zip_kind(data: bytes) -> str:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
         return _DAMAGED
-    if "schema.json" in names:
-        return "a skops file"
-    if any(name.endswith("/archive_format") for name in names):
-        return "a torch.export program"
-    if any(name.endswith("/constants.pkl") for name in names):
-        return _SCRIPT
-    if any(name.endswith("data.pkl") for name in names):
-        return _TORCH_ZIP
-    if any(name.endswith(".npy") for name in names):
-        return "a NumPy archive"
-    return "a zip archive"
+    return next(
+        (kind for ending, kind in _MEMBERS if any(f"/{name}".endswith(ending) for name in names)), "a zip archive"
+    )
+
+
+_MEMBERS = (
+    ("/schema.json", "a skops file"),
+    ("/archive_format", "a torch.export program"),
+    ("/constants.pkl", _SCRIPT),
+    ("data.pkl", _TORCH_ZIP),
+    (".npy", "a NumPy archive"),
+)
+"""Kinds of archives by the name of a member, the telling ones first."""
 
 
 def _old_pickle(data: bytes) -> bool:

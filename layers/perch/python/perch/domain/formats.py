@@ -36,7 +36,8 @@ class Format:
 
     `platform` is what the Open Inference Protocol calls it. The first runtime is the one that suits it best. `code`
     tells that a file of it can hold code, whether or not this one does: such bytes are only loaded when an inspection
-    proved them harmless, or on the word of a trusted key (law 2).
+    proved them harmless, or on the word of a trusted key (law 2). `declared` says that nothing but loading it could tell
+    what a model takes and gives, so that the manifest has to.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Format:
     inspector: str
     loaders: Mapping[str, str]
     code: bool = False
+    declared: bool = False
 
 
 RUNTIMES = {
@@ -120,6 +122,15 @@ FORMATS = {
             platform="sklearn_skops",
             inspector="perch.artifacts.skops_file:inspect_skops",
             loaders={"sklearn": "perch.predictor.runtimes.sklearn:load_skops"},
+        ),
+        Format(
+            name="joblib",
+            suffixes=(".joblib", ".pkl", ".pickle"),
+            platform="sklearn_joblib",
+            inspector="perch.artifacts.joblib_file:inspect_joblib",
+            loaders={"sklearn": "perch.predictor.runtimes.joblib:load_joblib"},
+            code=True,
+            declared=True,
         ),
     )
 }

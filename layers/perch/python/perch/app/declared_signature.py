@@ -1,0 +1,56 @@
+"""The signature that a manifest declares, for formats whose files cannot say it themselves (`Format.declared`).
+
+    "signature": {"inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}], "outputs": […]}
+
+It is the author's word, as every signature is; the probes of a candidate are made from it, and show whether it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from perch.artifacts import ArtifactRefused, Inspected, Signature
+from perch.artifacts.served import check_served
+from perch.domain.errors import Invalid
+from perch.domain.formats import FORMATS
+from perch.domain.names import MANIFEST
+
+_EXAMPLE = '{"inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}], "outputs": […]}'
+_WAY_OUT = "write -1 for a size that may vary"
+
+
+def with_signature(inspected: Inspected, manifest: Mapping[str, Any]) -> Inspected:
+    """Return what was found, with the manifest's signature if the format has none of its own.
+
+    Raises:
+        Invalid: there is none, or it is not like the example above.
+        ArtifactRefused: nobody could ask a model of such a signature.
+    """
+    if not FORMATS[inspected.format].declared:
+        return inspected
+    declared = manifest.get("signature")
+    if declared is None:
+        raise Invalid(
+            f"a {inspected.format} file does not say what the model takes and gives; declare it in {MANIFEST}: "
+            f'"signature": {_EXAMPLE}'
+        )
+    return replace(inspected, signature=read_signature(declared))
+
+
+def read_signature(declared: Any) -> Signature:
+    """Read a declared signature. Raises `Invalid` or `ArtifactRefused`."""
+    try:
+        signature = Signature.from_json(declared)
+        given = (*declared["inputs"], *declared["outputs"])
+        whole = all(type(size) is int and -1 <= size < 2**31 and size for tensor in given for size in tensor["shape"])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise Invalid(f'{MANIFEST}: "signature" looks like {_EXAMPLE}') from error
+    if not whole:
+        raise Invalid(f"{MANIFEST}: a shape of the signature has a size that is neither -1 nor a number from 1 on")
+    try:
+        check_served(signature, _WAY_OUT)
+    except ArtifactRefused as refused:
+        raise ArtifactRefused(f"{MANIFEST}: {refused.reason}") from refused
+    return signature

@@ -1,0 +1,306 @@
+"""What a pickle would import, read without unpickling: the names in it, and whether they are scikit-learn's.
+
+    opcodes (pickletools) ─► a stack on which nothing is more than a word ─► names, each compared with an allow-list
+
+A pickle is a program that calls what it names, so it is never harmless: a list of names only keeps out what has no
+business in a fitted estimator. The same list holds when a trusted one is loaded (`perch.predictor.runtimes.joblib`).
+
+joblib lays the numbers of arrays between the opcodes, behind a `NumpyArrayWrapper` that says how many. They are
+stepped over. Work and memory are in proportion to the file's length, whatever is in it.
+
+Left out, and refused in words: compressed files, pickles before protocol 2, references to other files.
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, NoReturn, cast
+
+from .data import Data
+from .errors import ArtifactRefused
+
+ALLOWED = re.compile(
+    r"""
+    sklearn(\.\w+)+
+    | numpy\.(ndarray|dtype|bool_?|u?int(8|16|32|64)|float(16|32|64)|str_|bytes_)
+    | numpy\.dtypes\.\w+DType
+    | numpy\._?core\.multiarray\.(_reconstruct|scalar)
+    | numpy\._?core\.numeric\._frombuffer
+    | numpy\.random\.(RandomState|_pickle\.\w+|_mt19937\.MT19937|_pcg64\.PCG64)
+    | numpy\.random\.bit_generator\.\w+
+    | scipy\.(sparse|special|stats|interpolate|spatial)(\.\w+)+
+    | joblib\.numpy_pickle\.NumpyArrayWrapper
+    | collections\.(OrderedDict|defaultdict)
+    | (builtins|__builtin__)\.(bool|bytearray|bytes|complex|dict|float|frozenset|int|list)
+    | (builtins|__builtin__)\.(object|range|set|slice|str|tuple|xrange)
+    | copyreg\._reconstructor
+    | copy_reg\._reconstructor
+    | _codecs\.encode
+    """,
+    re.VERBOSE,
+)
+"""Names that a fitted scikit-learn estimator is made of."""
+
+_WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
+_MAX_NESTED = 20
+
+
+def allowed(module: str, name: str) -> bool:
+    """Whether a name may be imported for a trusted pickle. A dot in the name would lead on from there."""
+    return name.isidentifier() and ALLOWED.fullmatch(f"{module}.{name}") is not None
+
+
+def names_in(data: Data) -> tuple[str, ...]:
+    """Return the names that a pickle imports, sorted, all of them allowed.
+
+    Raises:
+        ArtifactRefused: it imports something else, or cannot be followed.
+    """
+    if data[:1] != b"\x80":
+        raise ArtifactRefused(
+            "the file is no pickle of protocol 2 or later, or it is compressed; save it with joblib.dump(model, file)"
+        )
+    file = _File(memoryview(data))
+    names: set[str] = set()
+    _follow(file, names, _MAX_NESTED)
+    if file.at != len(data):
+        raise ArtifactRefused(f"{len(data) - file.at:,} bytes follow the end of the pickle")
+    return tuple(sorted(names))
+
+
+class _File:
+    """What pickletools reads from: the bytes where they are."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, fewer at the end."""
+        found = bytes(self.data[self.at : self.at + max(count, 0)])
+        self.at += len(found)
+        return found
+
+    def readline(self) -> bytes:
+        """The rest of the line."""
+        match = re.compile(rb"[^\n]*\n?").match(self.data, self.at)
+        return self.read(match.end() - self.at) if match else b""
+
+    def tell(self) -> int:
+        """Where the next byte is."""
+        return self.at
+
+    def skip(self, count: int) -> None:
+        """Step over numbers of an array."""
+        if not 0 <= count <= len(self.data) - self.at:
+            raise ArtifactRefused("the pickle is cut short: it has not all the numbers of an array")
+        self.at += count
+
+
+@dataclass(frozen=True)
+class _Name:
+    text: str
+
+
+@dataclass
+class _Thing:
+    """What a call would give: by whom, with what, and the state that it would be given."""
+
+    maker: Any = None
+    arguments: Any = None
+    state: Any = None
+
+
+_MARK = object()
+_LITERALS = frozenset(
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    }
+)
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+
+def _follow(file: _File, names: set[str], depth: int) -> None:
+    """Follow one pickle to its end; an array of objects is a pickle in the pickle."""
+    if depth == 0:
+        _broken("arrays of objects are nested too deep")
+    machine = _Machine(names)
+    try:
+        for opcode, argument, _ in pickletools.genops(cast(IO[bytes], file)):
+            machine.step(opcode.name, argument)
+            if opcode.name == "BUILD" and isinstance(machine.stack[-1], _Thing):
+                _step_over(file, machine.stack[-1], names, depth)
+    except (IndexError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise ArtifactRefused(f"the pickle cannot be followed: {type(error).__name__}: {str(error)[:120]}") from error
+
+
+def _step_over(file: _File, thing: _Thing, names: set[str], depth: int) -> None:
+    """Behind an array's wrapper come its numbers."""
+    if not isinstance(thing.maker, _Name) or thing.maker.text != _WRAPPER:
+        return
+    state = thing.state
+    if not isinstance(state, dict) or not isinstance(state.get("shape"), tuple):
+        _broken("an array does not say its shape")
+    kind, width = _element(state.get("dtype"))
+    if kind == "O":
+        _follow(file, names, depth - 1)
+        return
+    if not all(type(size) is int and 0 <= size < 2**48 for size in state["shape"]):
+        _broken("an array has a shape of no sizes")
+    if state.get("numpy_array_alignment_bytes") is not None:
+        file.skip(file.read(1)[0])
+    file.skip(math.prod(state["shape"]) * width)
+
+
+def _element(dtype: Any) -> tuple[str, int]:
+    """The kind of an array's elements, and the bytes of one."""
+    code = dtype.arguments[0] if isinstance(dtype, _Thing) and isinstance(dtype.arguments, tuple) else ""
+    match = re.fullmatch(r"([?a-zA-Z])([0-9]{1,6})", code) if isinstance(code, str) else None
+    if match is None or not isinstance(dtype.maker, _Name) or dtype.maker.text != "numpy.dtype":
+        _broken("an array does not say its type")
+    kind, width = match[1], int(match[2])
+    if kind == "V" and isinstance(dtype.state, tuple) and len(dtype.state) > 5:
+        width = dtype.state[5]
+    return kind, width * 4 if kind == "U" else width
+
+
+def _broken(what: str) -> NoReturn:
+    raise ArtifactRefused(f"the pickle cannot be followed: {what}")
+
+
+class _Machine:
+    """A pickle's stack and memo. Calls make a `_Thing`; nothing is looked up, imported or hashed but texts."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def step(self, opcode: str, argument: Any) -> None:
+        """Carry out one opcode. Raises `ArtifactRefused`, or IndexError and the like for one that makes no sense."""
+        if opcode in _LITERALS:
+            self.stack.append(argument)
+        elif opcode in _CONSTANTS:
+            self.stack.append(_CONSTANTS[opcode])
+        elif opcode in _STEPS:
+            _STEPS[opcode](self, argument)
+        else:
+            _broken(f"{opcode} is not read")
+
+    def marked(self) -> list[Any]:
+        """Take what lies above the last mark."""
+        at = next((i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is _MARK), None)
+        if at is None:
+            _broken("a mark is missing")
+        found = self.stack[at + 1 :]
+        del self.stack[at:]
+        return found
+
+    def pop(self, count: int) -> list[Any]:
+        """Take so many from the top."""
+        if len(self.stack) < count:
+            _broken("it takes from an empty stack")
+        found = self.stack[-count:]
+        del self.stack[-count:]
+        return found
+
+    def name(self, module: Any, name: Any) -> None:
+        """Push a name, if it is allowed."""
+        if not isinstance(module, str) or not isinstance(name, str):
+            _broken("it imports a name that is no text")
+        if not allowed(module, name):
+            raise ArtifactRefused(
+                f"the pickle would import {module[:60]}.{name[:60]}, which no scikit-learn estimator needs; it is not "
+                "loaded, whoever signed it"
+            )
+        self.names.add(f"{module}.{name}")
+        self.stack.append(_Name(f"{module}.{name}"))
+
+    def call(self, maker: Any, arguments: Any) -> None:
+        """Push what a call would give."""
+        self.stack.append(_Thing(maker, arguments))
+
+    def build(self) -> None:
+        """Remember the state that a thing would be given."""
+        (state,) = self.pop(1)
+        if isinstance(self.stack[-1], _Thing):
+            self.stack[-1].state = state
+
+    def put_items(self, items: list[Any]) -> None:
+        """Add pairs to the dict on top; only texts are keys that anybody asks for."""
+        target = self.stack[-1]
+        if isinstance(target, dict):
+            target.update({key: value for key, value in zip(items[::2], items[1::2], strict=True) if type(key) is str})
+
+
+def _global(machine: _Machine, argument: str) -> None:
+    machine.name(*argument.split(" ", 1))
+
+
+def _inst(machine: _Machine, argument: str) -> None:
+    items = machine.marked()
+    machine.name(*argument.split(" ", 1))
+    machine.call(machine.stack.pop(), tuple(items))
+
+
+def _obj(machine: _Machine, _: Any) -> None:
+    maker, *items = machine.marked()
+    machine.call(maker, tuple(items))
+
+
+def _dict(machine: _Machine, _: Any) -> None:
+    items = machine.marked()
+    machine.stack.append({})
+    machine.put_items(items)
+
+
+def _extend(machine: _Machine, items: list[Any]) -> None:
+    if isinstance(machine.stack[-1], list):
+        machine.stack[-1].extend(items)
+
+
+_STEPS: Mapping[str, Callable[[_Machine, Any], Any]] = {
+    "PROTO": lambda _, __: None,
+    "FRAME": lambda _, __: None,
+    "STOP": lambda machine, _: machine.pop(1),
+    "MARK": lambda machine, _: machine.stack.append(_MARK),
+    "POP": lambda machine, _: machine.pop(1),
+    "POP_MARK": lambda machine, _: machine.marked(),
+    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
+    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
+    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
+    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
+    "EMPTY_SET": lambda machine, _: machine.stack.append(_Thing()),
+    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.marked())),
+    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop(1))),
+    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop(2))),
+    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop(3))),
+    "LIST": lambda machine, _: machine.stack.append(machine.marked()),
+    "DICT": _dict,
+    "FROZENSET": lambda machine, _: machine.stack.append(_Thing(None, machine.marked())),
+    "APPEND": lambda machine, _: _extend(machine, machine.pop(1)),
+    "APPENDS": lambda machine, _: _extend(machine, machine.marked()),
+    "ADDITEMS": lambda machine, _: machine.marked(),
+    "SETITEM": lambda machine, _: machine.put_items(machine.pop(2)),
+    "SETITEMS": lambda machine, _: machine.put_items(machine.marked()),
+    "PUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
+    "BINPUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
+    "LONG_BINPUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
+    "MEMOIZE": lambda machine, _: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
+    "GET": lambda machine, number: machine.stack.append(machine.memo[number]),
+    "BINGET": lambda machine, number: machine.stack.append(machine.memo[number]),
+    "LONG_BINGET": lambda machine, number: machine.stack.append(machine.memo[number]),
+    "GLOBAL": _global,
+    "STACK_GLOBAL": lambda machine, _: machine.name(*machine.pop(2)),
+    "INST": _inst,
+    "OBJ": _obj,
+    "REDUCE": lambda machine, _: machine.call(*machine.pop(2)),
+    "NEWOBJ": lambda machine, _: machine.call(*machine.pop(2)),
+    "NEWOBJ_EX": lambda machine, _: machine.call(*machine.pop(3)[:2]),
+    "BUILD": lambda machine, _: machine.build(),
+}
