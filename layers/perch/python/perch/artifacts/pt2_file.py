@@ -30,7 +30,7 @@ from .inspected import Inspected
 from .outputs import declared_output
 from .pt2_arguments import a_list, a_name, an_object, tensor_name
 from .pt2_graph import Graph, read_graph
-from .pt2_signature import output_names, read_meta, read_signature, read_sizes, whole
+from .pt2_signature import check_expressions, output_names, read_meta, read_signature, read_sizes, whole
 from .ranges import read_ranges
 from .signature import Signature
 from .stored_tensor import StoredTensor, stored_tensor
@@ -133,6 +133,7 @@ class _Reader:
         document = an_object(self._json("models/model.json"), "program")
         self._check_versions(document)
         module = an_object(document.get("graph_module"), "graph module")
+        check_expressions(document)
         raw = an_object(module.get("graph"), "graph")
         graph = read_graph(raw)
         tables = {

@@ -36,6 +36,7 @@ VIEWS = _listed(
 
 _ELEMENTWISE = _listed(
     """
+    __and__.Tensor,Scalar __lshift__.Tensor,Scalar __or__.Tensor,Scalar __rshift__.Tensor,Scalar __xor__.Tensor,Scalar
     abs acos acosh add.Tensor,Scalar addcdiv addcmul angle arctan2 asin asinh atan atan2 atanh
     bitwise_and.Tensor,Scalar bitwise_left_shift.Tensor,Tensor_Scalar bitwise_not bitwise_or.Tensor,Scalar
     bitwise_right_shift.Tensor,Tensor_Scalar bitwise_xor.Tensor,Scalar bucketize.Tensor ceil celu

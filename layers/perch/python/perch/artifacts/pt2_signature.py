@@ -18,6 +18,27 @@ from .signature import Signature, Tensor
 from .stored_tensor import DATATYPES
 
 _SYMBOL = re.compile(r"Symbol\('([A-Za-z]\w{0,30})'(?:, (?:positive|integer|negative|nonnegative)=(?:True|False))*\)")
+_EXPRESSION = re.compile(
+    rf"(?:{_SYMBOL.pattern}|(?:Integer|Rational|Add|Mul|Pow|Max|Min|FloorDiv|CleanDiv|Mod|PythonMod|ModularIndexing)(?=\()"
+    r"|int_oo|oo|\d{1,20}|[-+*/(), ])++"
+)
+"""Sums and products of sizes, as an export writes them. They are not needed here, and torch would run them as code."""
+
+
+def check_expressions(document: Any) -> None:
+    """Make sure that no expression of a program's JSON is anything but arithmetic. Raises `ArtifactRefused`."""
+    left = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, dict):
+            left.extend(value.values())
+            text = value.get("expr_str", "0")
+            if not isinstance(text, str) or len(text) > 2_000 or not _EXPRESSION.fullmatch(text):
+                raise ArtifactRefused(
+                    f"a size in it is an expression that is no arithmetic: {str(text)[:80]!r}; torch would run it"
+                )
 
 
 def read_signature(

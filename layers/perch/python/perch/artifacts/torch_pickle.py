@@ -26,6 +26,9 @@ STORAGES = {
 }  # fmt: skip
 """The names of torch's storages, and the types of their elements."""
 
+MAX_STEPS = 500_000
+"""Instructions that are read at most; a tensor takes about forty."""
+
 _WAY_OUT = "save only tensors and texts (a state dict), or export with torch.export or to ONNX"
 
 
@@ -81,11 +84,17 @@ def read_pickle(data: bytes, where: str) -> Any:
     return machine.result()
 
 
-def opcodes(data: bytes, where: str) -> Iterator[tuple[str, Any]]:
-    """The instructions of a pickle with their arguments, to its end. Raises `ArtifactRefused` if it is damaged."""
+def opcodes(data: bytes, where: str, *, most: int = MAX_STEPS) -> Iterator[tuple[str, Any]]:
+    """The instructions of a pickle with their arguments, to its end.
+
+    Raises:
+        ArtifactRefused: it is damaged, or has more than `most`.
+    """
     end = 0
     try:
-        for opcode, argument, at in pickletools.genops(data):
+        for count, (opcode, argument, at) in enumerate(pickletools.genops(data), 1):
+            if count > most:
+                raise ArtifactRefused(f"{where} is a pickle of more than {most:,} instructions")
             end = (at or 0) + 1
             yield opcode.name, argument
     except (ValueError, IndexError, UnicodeError, OverflowError, MemoryError) as error:

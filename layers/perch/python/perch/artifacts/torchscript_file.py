@@ -33,6 +33,7 @@ from .zip_archive import Archive, read_archive
 SIGNATURE_KEY = "perch.signature"
 MAX_CODE = 16 * 1024 * 1024
 MAX_TEXT = 1024 * 1024
+MAX_PICKLED = 2_000_000
 
 CODE = (
     "TorchScript is a program with every operator that torch has; nothing proves that it only computes. "
@@ -122,7 +123,7 @@ def _text(archive: Archive, name: str, limit: int) -> str:
 
 def _check_pickle(data: bytes, where: str) -> None:
     """Every name in a pickle is one of torch's own, or a class that the archive's code defines."""
-    for name, argument in opcodes(data, where):
+    for name, argument in opcodes(data, where, most=MAX_PICKLED):
         if name in ("STACK_GLOBAL", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEWOBJ_EX", "PERSID"):
             raise ArtifactRefused(f"{where} holds the pickle instruction {name}, which torch.jit.save does not write")
         if name != "GLOBAL":

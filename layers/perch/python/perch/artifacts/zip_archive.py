@@ -126,13 +126,14 @@ def read_archive(data: Data, *, max_inflated: int = MAX_INFLATED) -> Archive:
     entries.sort(key=lambda entry: entry[0])
     _refuse_doubles([member for _, _, member in entries])
     _refuse_bombs([member for _, _, member in entries], max_inflated)
-    follows = [header for header, _, _ in entries[1:]] + [begin]
-    members, expected = {}, 0
-    for (header, flags, member), until in zip(entries, follows, strict=True):
-        if header != expected:
-            raise ArtifactRefused(f"bytes before {member.name} belong to no member of the zip archive")
-        members[member.name] = _placed(view, member, header, flags, until)
-        expected = until
+    edges = [header for header, _, _ in entries] + [begin]
+    if edges[0] != 0:
+        raise ArtifactRefused("bytes at the beginning of the zip archive belong to no member")
+    placed = [
+        _placed(view, member, header, flags, until)
+        for (header, flags, member), until in zip(entries, edges[1:], strict=True)
+    ]
+    members = {member.name: member for member in placed}
     return Archive(data=data, members=members)
 
 
