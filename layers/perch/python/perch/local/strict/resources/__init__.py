@@ -16,6 +16,7 @@ from perch.local.strict.resources.base import Resource
 from perch.local.strict.resources.bucket import Bucket
 from perch.local.strict.resources.bucket_policy import BucketPolicy
 from perch.local.strict.resources.cdk_metadata import CdkMetadata
+from perch.local.strict.resources.kms_key import KmsKey
 from perch.local.strict.resources.lambda_alias import Alias
 from perch.local.strict.resources.lambda_event_invoke_config import EventInvokeConfig
 from perch.local.strict.resources.lambda_function import Function
@@ -32,8 +33,9 @@ from perch.local.strict.resources.topic import Topic
 from perch.local.strict.resources.topic_policy import TopicPolicy
 
 _TYPES: tuple[type[Resource], ...] = (
-    Alarm, Alias, Api, Bucket, BucketPolicy, CdkMetadata, EventInvokeConfig, Function, Integration, LayerVersion,
-    LogGroup, Permission, Queue, QueuePolicy, Route, Rule, Stage, Subscription, Table, Topic, TopicPolicy, Version,
+    Alarm, Alias, Api, Bucket, BucketPolicy, CdkMetadata, EventInvokeConfig, Function, Integration, KmsKey,
+    LayerVersion, LogGroup, Permission, Queue, QueuePolicy, Route, Rule, Stage, Subscription, Table, Topic,
+    TopicPolicy, Version,
 )  # fmt: skip
 
 RESOURCES: dict[str, type[Resource]] = {resource.TYPE: resource for resource in _TYPES}
