@@ -17,6 +17,7 @@ from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
 from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
+from perch.artifacts.onnx_cost import check_cost
 from perch.artifacts.onnx_file import MAX_IR
 
 OPSETS = [helper.make_opsetid("", 18)]
@@ -261,3 +262,31 @@ def test_a_flipped_bit_is_refused_or_leaves_a_model_with_a_signature(data: st.Da
 def test_the_library_that_made_these_files_agrees_that_they_are_models() -> None:
     """The tests' own models are valid, so that each refusal above has the one cause that it names."""
     onnx.checker.check_model(model())
+
+
+@given(st.integers(1, 300), st.integers(1, 4), st.booleans())
+def test_files_of_exporters_are_never_out_of_proportion(nodes: int, outputs: int, named: bool) -> None:
+    """Thousands of small nodes, also without names, are a model."""
+    chain = [
+        helper.make_node("Relu", ["x" if i == 0 else f"n{i - 1}"], [f"n{i}"], name=f"node {i}" if named else None)
+        for i in range(nodes * 10)
+    ]
+    last = helper.make_node("Sum", [f"n{nodes * 10 - 1}"] * outputs, ["y"])
+    check_cost(model(*chain, last).SerializeToString())
+
+
+@pytest.mark.parametrize("part", [b"\x0a\x00", b"\x2a\x00", b"\x5a\x00", b"\x8a\x80\x00\x00"])
+def test_files_of_countless_small_parts_are_refused_before_they_are_parsed(part: bytes) -> None:
+    """Nodes, tensors and inputs of nothing, also with a tag that is written longer than it has to be."""
+    graph = part * 1_000_000
+    length = bytes(
+        [len(graph) & 0x7F | 0x80, len(graph) >> 7 & 0x7F | 0x80, len(graph) >> 14 & 0x7F | 0x80, len(graph) >> 21]
+    )
+    with pytest.raises(ArtifactRefused, match="countless small parts"):
+        inspect("model.onnx", b"\x08\x09\x3a" + length + graph)
+
+
+@given(st.binary(max_size=200))
+def test_counting_ends_on_any_bytes(data: bytes) -> None:
+    """It neither raises nor goes on for ever; the parser says what is wrong."""
+    check_cost(b"\x08\x09\x3a" + data)

@@ -1,6 +1,6 @@
 """Inspect an ONNX file without running it: does it parse, does it stay inside itself, what does it take and give.
 
-    bytes → not onnxruntime's own format → protobuf → no external data → only known operators
+    bytes → not onnxruntime's own format → not out of proportion → protobuf → no external data → only known operators
           → inputs and outputs that can be named, typed and sent → onnx.checker
 
 ONNX describes a computation; it holds no code. What could still reach outside is refused here: external data (a path
@@ -19,6 +19,7 @@ from typing import Any
 
 from .errors import ArtifactRefused
 from .inspected import Inspected
+from .onnx_cost import check_cost
 from .outputs import declared_output
 from .ranges import read_ranges
 from .signature import DATATYPES, NUMBERS, Signature, Tensor
@@ -47,6 +48,7 @@ def inspect_onnx(data: bytes) -> Inspected:
         raise ArtifactRefused(
             "the file is marked as a model in onnxruntime's own format (ORT), which is not inspected; save it as ONNX"
         )
+    check_cost(data)
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError has no stable home
