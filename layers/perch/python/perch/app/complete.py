@@ -1,6 +1,7 @@
 """When an upload is complete: which files of its folder make the version, and what it waits for otherwise.
 
     manifest there   the artifact is the file that `perch.json` names
+    `MLmodel` there  an MLflow folder: the artifact is the file of its flavour (`perch.artifacts.mlflow_folder`)
     none there       the artifact is the only file, unless it carries the S3 metadata `perch: part` (then it waits)
     `model.sig`      is looked for beside them; by itself it waits for what it signs
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perch.app.world import World
+from perch.artifacts.mlflow_folder import BESIDE, MLMODEL, read_mlmodel
 from perch.aws.store import Stored
 from perch.domain.errors import Invalid, PerchError
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey
@@ -26,10 +28,11 @@ MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """`perch.json`: its bytes, and the object that they hold."""
+    """`perch.json`, or the `MLmodel` that takes its place: its bytes, and what they say."""
 
     data: bytes
     document: Mapping[str, Any]
+    name: str = MANIFEST
 
     @property
     def artifact(self) -> str:
@@ -63,7 +66,13 @@ def complete(world: World, parts: UploadKey, stored: Stored, *, known: bool = Fa
     def look(file: str) -> Stored:
         return stored if file == parts.file else world.store.look(parts.folder + file)
 
-    manifest = _manifest(world, look(MANIFEST)) if MANIFEST in names else None
+    manifest = None
+    if MANIFEST in names:
+        manifest = _manifest(world, look(MANIFEST))
+    elif parts.file in BESIDE:
+        raise Waits(f"waits for {parts.folder}{MLMODEL}, which it goes with")
+    elif MLMODEL in names:
+        manifest = _mlmodel(world, look(MLMODEL))
     artifact = look(_named(manifest, parts, names) if manifest else _only(world, parts, names, known=known))
     if manifest is None and artifact.metadata.get("perch") == PART:
         raise Waits(f"waits for {parts.folder}{MANIFEST}: {artifact.key} was uploaded as part of a folder")
@@ -75,9 +84,9 @@ def complete(world: World, parts: UploadKey, stored: Stored, *, known: bool = Fa
 def _named(manifest: Manifest, parts: UploadKey, names: set[str]) -> str:
     """Return the artifact that a manifest names. Raises Waits if it is not there, or if this file is another one."""
     if manifest.artifact not in names:
-        raise Waits(f"waits for {parts.folder}{manifest.artifact}, which {MANIFEST} names")
-    if parts.file not in (manifest.artifact, MANIFEST, SIGNATURE):
-        raise Waits(f"{MANIFEST} names {manifest.artifact} as the artifact; this file only goes with it")
+        raise Waits(f"waits for {parts.folder}{manifest.artifact}, which {manifest.name} names")
+    if parts.file not in (manifest.artifact, manifest.name, SIGNATURE):
+        raise Waits(f"{manifest.name} names {manifest.artifact} as the artifact; this file only goes with it")
     return manifest.artifact
 
 
@@ -101,6 +110,13 @@ def _refused(world: World, folder: str, names: set[str]) -> set[str]:
     refused = {(r.key, r.version_id) for r in world.registry.rejections(prefix=folder)}
     once = {name for name in names if any(key == folder + name for key, _ in refused)}
     return {name for name in once if (folder + name, world.store.look(folder + name).version_id) in refused}
+
+
+def _mlmodel(world: World, stored: Stored) -> Manifest:
+    if stored.size > MAX_MANIFEST:
+        raise Invalid(f"{MLMODEL} has {stored.size:,} bytes, the limit is {MAX_MANIFEST:,}")
+    data = world.store.read(stored)
+    return Manifest(data=data, document=read_mlmodel(data).manifest, name=MLMODEL)
 
 
 def _manifest(world: World, stored: Stored) -> Manifest:

@@ -95,7 +95,7 @@ def _check_covered(statement: Statement, found: Complete, sha256: str) -> None:
         return
     used = {artifact: sha256}
     if found.manifest:
-        used[MANIFEST] = hashlib.sha256(found.manifest.data).hexdigest()
+        used[found.manifest.name] = hashlib.sha256(found.manifest.data).hexdigest()
     elif MANIFEST in statement.files:
         raise Waits(f"waits for {MANIFEST}, which was signed with {artifact}")
     statement.check(used, name="the folder", partly=True)

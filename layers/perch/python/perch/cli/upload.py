@@ -1,7 +1,8 @@
 """What `perch push` uploads: an artifact, what is said of it, and who signed it; refused here if it would be there.
 
 FILE              the artifact; metrics, dataset, probes and a signature are made into `perch.json` and `model.sig`
-FOLDER            the artifact that its `perch.json` names, or the only one; these files go up as they are
+FOLDER            the artifact that its `perch.json` names, or the only one; these files go up as they are. Of an MLflow
+                  folder the model's own file, with a `perch.json` made of what its `MLmodel` says
 --sign, --kms     the signature covers the artifact and the manifest, which says what model and version they are
 """
 
@@ -86,8 +87,12 @@ def read_upload(
 
 
 def _of_folder(folder: Path, model: str, version: str, signer: Signer | None) -> Upload:
+    from perch.artifacts.mlflow_folder import MLMODEL, read_mlmodel
+
     files = {file.name: file for file in sorted(folder.iterdir()) if not file.name.startswith(".")}
     manifest = files.pop(MANIFEST).read_bytes() if MANIFEST in files else None
+    if manifest is None and MLMODEL in files:
+        manifest = json.dumps(read_mlmodel(files[MLMODEL].read_bytes()).manifest, indent=1).encode()
     signature = files.pop(SIGNATURE).read_bytes() if SIGNATURE in files else None
     name = _artifact_of(folder, manifest, list(files))
     data = files[name].read_bytes()

@@ -36,7 +36,7 @@ class Format:
 
     `platform` is what the Open Inference Protocol calls it. The first runtime is the one that suits it best. `code`
     tells that a file of it can hold code, whether or not this one does: such bytes are only loaded when an inspection
-    proved them harmless, or on the word of a trusted key (law 2). `declared` says that nothing but loading it could tell
+    proved them harmless, or on the word of a trusted key (law 2). `declared` says that only loading it could tell
     what a model takes and gives, so that the manifest has to.
     """
 
