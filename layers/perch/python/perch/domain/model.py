@@ -6,11 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from perch.domain.codec import dump, load
 from perch.domain.formats import FORMATS
-from perch.domain.policy import EndpointPolicy
+
+if TYPE_CHECKING:  # a predictor reads pointers and no policies: twelve milliseconds of its cold start
+    from perch.domain.policy import EndpointPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
