@@ -6,7 +6,7 @@ BIN := .venv/bin
 # torch is pinned where the container image pins it, and nowhere else.
 PINS := functions/predict_torch/requirements.txt
 
-.PHONY: help demo up test test-clients check format layers bench clean
+.PHONY: help demo up test test-clients test-images check format layers bench clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,10 +18,13 @@ up: .venv/.installed ## Run a local cloud with the project deployed on it.
 	@$(BIN)/perch up
 
 test: .venv/.installed node_modules/.installed ## Run all tests.
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not builder"
 
 test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
 	@$(BIN)/python -m tests.clients.run
+
+test-images: .venv/.installed ## Build the predictor's image with docker, podman or buildah, and run it.
+	@$(BIN)/pytest tests/images -m builder -rs
 
 check: .venv/.installed ## Lint, types and import contracts.
 	$(BIN)/ruff check .
@@ -39,7 +42,7 @@ layers: .venv/.installed ## Build the Lambda layers (cached).
 
 bench: .venv/.installed ## Run every benchmark and save its result.
 	$(BIN)/pip install -q -r benchmarks/requirements.txt
-	for name in handler_overhead gateway_throughput loop judge_rates judgement_cost; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in handler_overhead large_tensors monitoring_cost gateway_throughput loop judge_rates judgement_cost; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what was built and installed.
 	rm -rf .venv .perch cdk.out node_modules

@@ -23,7 +23,7 @@ from perch.predictor.handler import Handler, make_handler
 from perch.predictor.operations import MAX_ANSWER
 from perch.predictor.tensors import KINDS
 from tests.clients.models import mirror
-from tests.unit.test_predictor import CONTEXT, environment, lines, make
+from tests.unit.test_predictor import CONTEXT, environment, lines, make, pointer
 from tests.unit.test_variants import SPLIT, USERS
 from tests.unit.test_variants import make as make_variants
 
@@ -646,3 +646,30 @@ def test_where_no_lambda_stands_between_bytes_stay_bytes() -> None:
     encoded = handler({**asked, "body": base64.b64encode(head + data).decode(), "isBase64Encoded": True}, CONTEXT)
     assert base64.b64decode(encoded["body"]) == answer["body"]
     assert encoded["headers"] == answer["headers"]
+
+
+def test_a_log_line_stays_short_however_long_a_prediction_is(lines: Callable[[], list[dict[str, Any]]]) -> None:
+    """A model that gives a matrix for each row: the client gets it all, the line says that there was one."""
+    handler = make_handler(
+        runtime="onnx", environ={**environment(pointer(wide())), "PERCH_CAPTURE": "1"}, fetch=lambda *_: wide()
+    )
+    lines()
+    status, body = ask(
+        handler, INFER, {"inputs": [{"name": "x", "shape": [1, 5000], "datatype": "FP32", "data": [0] * 5000}]}
+    )
+    assert (status, len(body["outputs"][0]["data"])) == (200, 5000)
+    assert all(len(json.dumps(line)) < 2000 for line in lines())
+
+
+def wide() -> bytes:
+    """Gives back rows of any width."""
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", "m"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "m"])],
+    )
+    data: bytes = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9
+    ).SerializeToString()
+    return data

@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from .encode import encode
+from .telemetry import shown
 
 EVENT = "predictor.captured"
 MAX_BODY, MAX_ROWS = 64 * 1024, 20
@@ -86,4 +87,4 @@ def captured(
         text = encode({**line, "features": features, **answered})
         if len(text) <= MAX_LINE:
             return text
-    return encode({**line, "features": None, "predictions": answer["predictions"][:MAX_ROWS]})
+    return encode({**line, "features": None, "predictions": shown(answer["predictions"])})

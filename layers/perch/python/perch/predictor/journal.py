@@ -72,7 +72,7 @@ class Journal:
             line["error"] = outcome.error
             predicted = None
         elif predicted is not None:
-            line["predictions"] = predicted.predictions[: telemetry.MAX_PREDICTIONS]
+            line["predictions"] = telemetry.shown(predicted.predictions)
         if (event := NO_TRAFFIC.get(stage)) is not None:
             telemetry.write({**line, "event": event, "latency_ms": noted.ms, "revision": noted.revision})
             return

@@ -74,6 +74,14 @@ _METRICS = {
 MAX_PREDICTIONS = 20
 """Predictions of one request that the line repeats; `rows` says how many there were."""
 
+_MAX_NUMBERS = 1_000
+
+
+def shown(predictions: Any) -> Any:
+    """Return the predictions that a line repeats: the first ones, None if they are so long that they would fill it."""
+    some = predictions[:MAX_PREDICTIONS]
+    return None if getattr(some, "size", 0) > _MAX_NUMBERS else some
+
 
 def write(line: dict[str, Any]) -> None:
     """Print one line of JSON."""
