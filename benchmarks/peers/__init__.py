@@ -1,0 +1,1 @@
+"""The servers that `benchmarks.serving_throughput` measures, each the smallest that its own documents show."""

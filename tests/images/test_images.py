@@ -1,0 +1,219 @@
+"""The predictor's image, built and run: who it runs as, what it says of itself, and that it serves in both ways."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from queue import Queue
+
+import pytest
+
+from tests.images.builder import Buildah, Container, Engine, Missing, find_engine, pip_configuration
+from tests.local.serving import ROW, Client, Load
+from tests.local.tiny_models import ORDINARY, onnx_model
+
+pytestmark = pytest.mark.builder
+
+TAG = "localhost/perch-test-onnx"
+EXTRA = "awslambdaric==4.2.2 snapshot-restore-py==1.0.0 simplejson==4.1.1"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    try:
+        found = find_engine()
+    except Missing as error:
+        pytest.skip(f"no container engine works here: {error}")
+    yield found
+    if isinstance(found, Buildah):
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def image(engine, tmp_path_factory):
+    """The ONNX image, with Lambda's runtime client, because its base is not AWS's."""
+    base = os.environ.get("PERCH_TEST_BASE") or "localhost/perch-test-base"
+    arguments = {"BASE": base, "EXTRA": EXTRA}
+    pip = pip_configuration(tmp_path_factory.mktemp("pip"))
+    engine.build("functions/predict_onnx/Dockerfile", TAG, arguments, pip)
+    return TAG
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    folder.chmod(0o755)
+    path = folder / "rows.onnx"
+    path.write_bytes(onnx_model(2))
+    path.chmod(0o644)
+    return path
+
+
+class Running:
+    """A container with its port, after it said that it serves."""
+
+    def __init__(self, container: Container, port: int) -> None:
+        self.container, self.port = container, port
+        self.lines: list[dict] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.container.process.stdout is not None
+        for line in self.container.process.stdout:
+            self.lines.append(json.loads(line))
+
+    def wait_for(self, event: str) -> dict:
+        end = time.monotonic() + 60
+        while True:
+            for line in self.lines:
+                if line.get("event") == event:
+                    return line
+            assert time.monotonic() < end, self.lines
+            assert self.container.process.poll() is None, self.lines
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def running(engine, image, model):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environ = {"PORT": str(port), "PERCH_MODEL": "/rows.onnx", "PERCH_WORKERS": "2", "PERCH_DRAIN_S": "0.3"}
+    one = Running(engine.start(image, environ, {model: "/rows.onnx"}), port)
+    try:
+        one.wait_for("predictor.serving")
+        yield one
+    finally:
+        if one.container.process.poll() is None:
+            one.container.terminate()
+
+
+def test_it_says_how_it_is_to_be_run(engine, image):
+    """Nobody in particular, a health check, a stop signal, and that snapshots of it may be taken."""
+    config = engine.config(image)
+    assert config.user == "65532:65532"
+    assert config.healthcheck == ["CMD", "python3", "-m", "perch.predictor.serve.health"]
+    assert config.stop_signal in {"SIGTERM", "15"}
+    assert config.entrypoint == ["/bin/sh", "/opt/perch/entrypoint.sh"]
+    assert config.command == ["handler.handler"]
+    assert config.labels["com.amazonaws.lambda.feature.snapstart"] == "Allow"
+    assert config.labels["org.opencontainers.image.title"] == "perch-predict-onnx"
+    assert config.folder == "/var/task"
+
+
+def test_it_runs_as_nobody_and_can_write_nothing_of_its_own(engine, image):
+    """Neither its code nor its packages."""
+    script = "id -u; touch /var/task/x /opt/python/x /opt/perch/x 2>/dev/null && echo written || echo refused"
+    assert engine.run_in(image, ["sh", "-c", script], {}).split() == ["65532", "refused"]
+
+
+def test_it_holds_no_control_code_no_build_files_and_its_bytecode(engine, image):
+    """Nothing is left of the stage that installed its packages; nothing is compiled at a cold start."""
+    script = (
+        "import importlib.util as u, pathlib, sys;"
+        "print(sorted(p.name for p in pathlib.Path('/var/task').iterdir()),"
+        " pathlib.Path('/build').exists(), pathlib.Path('/packages').exists());"
+        "print([n for n in ('app', 'aws', 'cli', 'local', 'export', 'signing')"
+        " if pathlib.Path('/var/task/perch', n).exists()]);"
+        "print([n for n in ('perch.predictor.handler', 'numpy', 'onnxruntime', 'msgspec')"
+        " if not pathlib.Path(u.cache_from_source(u.find_spec(n).origin)).exists()])"
+    )
+    told = engine.run_in(image, ["python3", "-c", script], {}).splitlines()
+    assert told == ["['__pycache__', 'handler.py', 'perch'] False False", "[]", "[]"]
+
+
+def test_it_serves_the_protocol_and_its_health_check_agrees(engine, image, running):
+    """Metadata, readiness and an inference over HTTP; then the command of HEALTHCHECK."""
+    client = Client(running.port)
+    assert client.ask("/v2/health/ready", method="GET").document["ready"] is True
+    assert client.ask("/v2/models/rows", method="GET").document["name"] == "rows"
+    tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ORDINARY}
+    answer = client.ask("/v2/models/rows/infer", json.dumps({"inputs": [tensor]}).encode())
+    assert (answer.status, answer.document["model_version"]) == (200, "1")
+    check = engine.config(image).healthcheck[1:]
+    engine.run_in(image, check, {"PORT": str(running.port)})
+    with pytest.raises(Missing, match="not live"):
+        engine.run_in(image, check, {"PORT": "9"})
+
+
+def test_sigterm_ends_it_with_0_and_no_request_lost(running):
+    """Under load, from eight clients."""
+    load = Load(running.port, "/models/rows/predict", ROW)
+    clients = load.run(8)
+    while len(load.statuses) < 100:
+        time.sleep(0.01)
+    assert running.container.terminate() == 0
+    for client in clients:
+        client.join(20)
+    assert (load.lost, set(load.statuses)) == ([], {200})
+
+
+def test_under_lambdas_runtime_it_is_a_lambda_function(engine, image):
+    """With AWS_LAMBDA_RUNTIME_API the same entrypoint runs the handler, which has no model: 503."""
+    event = {"requestContext": {"http": {"method": "GET", "path": "/models/rows"}}, "headers": {}}
+    answers: Queue[dict] = Queue()
+    api = HTTPServer(("127.0.0.1", 0), _runtime_api(event, answers))
+    threading.Thread(target=api.serve_forever, daemon=True).start()
+    address = f"127.0.0.1:{api.server_port}"
+    environ = {
+        "AWS_LAMBDA_RUNTIME_API": address,
+        "AWS_LAMBDA_FUNCTION_NAME": "perch-rows",
+        "AWS_LAMBDA_FUNCTION_VERSION": "3",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "512",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/perch-rows",
+        "AWS_LAMBDA_LOG_STREAM_NAME": "stream",
+        "AWS_REGION": "us-east-1",
+        "LAMBDA_TASK_ROOT": "/var/task",
+        "_HANDLER": "handler.handler",
+        "PERCH_ENDPOINT": "rows",
+    }
+    container = engine.start(image, environ, {})
+    try:
+        answer = answers.get(timeout=30)
+        assert answer["statusCode"] == 503
+        assert "no model has been deployed" in answer["body"]
+    finally:
+        api.shutdown()
+        if container.process.poll() is None:
+            container.process.kill()
+
+
+def _runtime_api(event: dict, answers: Queue[dict]) -> type[BaseHTTPRequestHandler]:
+    """Lambda's Runtime API for one invocation; the second is waited for in vain."""
+    waiting = [event]
+
+    class Api(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if not waiting:
+                time.sleep(30)
+                return
+            body = json.dumps(waiting.pop()).encode()
+            self.send_response(http.client.OK)
+            self.send_header("Lambda-Runtime-Aws-Request-Id", "r-1")
+            self.send_header("Lambda-Runtime-Deadline-Ms", str(int(time.time() * 1000) + 30_000))
+            self.send_header("Lambda-Runtime-Invoked-Function-Arn", "arn:aws:lambda:us-east-1:1:function:perch-rows")
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Lambda-Runtime-Trace-Id", "Root=1-00000000-000000000000000000000000")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_POST(self) -> None:
+            answers.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(http.client.ACCEPTED)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    return Api
