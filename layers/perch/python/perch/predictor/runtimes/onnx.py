@@ -1,7 +1,7 @@
 """ONNX models on onnxruntime, one thread a request.
 
 Lambda gives one environment one request at a time and, below 1.8 GB of memory, less than one core; a thread pool
-would only wait for itself.
+would only wait for itself. Elsewhere PERCH_THREADS may give a request more.
 
 Weights of a megabyte and more are used where they lie in the fetched file (`onnx_weights`). For its matrix products
 onnxruntime would also hold them in an order of its own, which takes their size again and a second for 500 MB, and makes
@@ -61,7 +61,7 @@ class OnnxModel:
         """
         outline = take_apart(data)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = _threads()
         options.inter_op_num_threads = 1
         # Left to guess, it would read bytes as its own flatbuffer format if a marker stands in them: another graph than
         # the one that was inspected.
@@ -100,6 +100,14 @@ class OnnxModel:
         """All outputs, from inputs by name."""
         outputs: list[Any] = self._session.run(None, inputs)
         return outputs
+
+
+def _threads() -> int:
+    """Threads of one request: PERCH_THREADS, or one. Raises ValueError unless it is a whole number above 0."""
+    text = os.environ.get("PERCH_THREADS") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"PERCH_THREADS is {text!r}; it is a whole number above 0")
+    return int(text)
 
 
 def load_onnx(data: Data) -> OnnxModel:
