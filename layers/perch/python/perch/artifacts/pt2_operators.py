@@ -36,8 +36,8 @@ VIEWS = _listed(
 
 _ELEMENTWISE = _listed(
     """
-    __and__.Tensor,Scalar __lshift__.Tensor,Scalar __or__.Tensor,Scalar __rshift__.Tensor,Scalar __xor__.Tensor,Scalar
-    abs acos acosh add.Tensor,Scalar addcdiv addcmul angle arctan2 asin asinh atan atan2 atanh
+    __and__.Tensor,Scalar __lshift__.Tensor,Scalar __or__.Tensor,Scalar __rshift__.Tensor,Scalar
+    __xor__.Tensor,Scalar abs acos acosh add.Tensor,Scalar addcdiv addcmul angle arctan2 asin asinh atan atan2 atanh
     bitwise_and.Tensor,Scalar bitwise_left_shift.Tensor,Tensor_Scalar bitwise_not bitwise_or.Tensor,Scalar
     bitwise_right_shift.Tensor,Tensor_Scalar bitwise_xor.Tensor,Scalar bucketize.Tensor ceil celu
     clamp.default,Tensor clamp_max.default,Tensor clamp_min.default,Tensor clip.default,Tensor clone
@@ -97,11 +97,12 @@ _MOVES = _listed(
 
 IN_PLACE = _listed(
     """
-    abs_ add_.Tensor,Scalar addcmul_ bitwise_and_.Tensor bitwise_or_.Tensor celu_ clamp_ clamp_max_ clamp_min_ copy_
-    cos_ detach_ div_.Tensor,Scalar elu_ erf_ exp_ fill_.Scalar,Tensor floor_ gelu_ hardsigmoid_ hardswish_
-    hardtanh_ index_add_ index_copy_ index_put_ leaky_relu_ log_ logical_and_ logical_or_ masked_fill_.Scalar,Tensor
-    mish_ mul_.Tensor,Scalar neg_ pow_.Scalar reciprocal_ relu6_ relu_ rsqrt_ scatter_.src,value selu_ sigmoid_
-    silu_ sin_ sqrt_ square_ sub_.Tensor,Scalar tanh_ threshold_ tril_ triu_ zero_
+    alpha_dropout_ dropout_ feature_alpha_dropout_ feature_dropout_ abs_ add_.Tensor,Scalar addcmul_
+    bitwise_and_.Tensor bitwise_or_.Tensor celu_ clamp_ clamp_max_ clamp_min_ copy_ cos_ detach_ div_.Tensor,Scalar
+    elu_ erf_ exp_ fill_.Scalar,Tensor floor_ gelu_ hardsigmoid_ hardswish_ hardtanh_ index_add_ index_copy_
+    index_put_ leaky_relu_ log_ logical_and_ logical_or_ masked_fill_.Scalar,Tensor mish_ mul_.Tensor,Scalar neg_
+    pow_.Scalar reciprocal_ relu6_ relu_ rsqrt_ scatter_.src,value selu_ sigmoid_ silu_ sin_ sqrt_ square_
+    sub_.Tensor,Scalar tanh_ threshold_ tril_ triu_ zero_
     """
 )
 """Write into their first argument, and give it back. A module with `inplace=True` is exported with them."""
