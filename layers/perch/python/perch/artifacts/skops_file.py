@@ -153,7 +153,7 @@ class _Reader:
         made = self.value(reduce.get("args") if isinstance(reduce, dict) else None, where, depth - 1)
         state = self.value(node.get("content"), where, depth - 1)
         if _named(node) != "sklearn.tree._tree.Tree" or not isinstance(made, tuple) or not isinstance(state, dict):
-            raise ArtifactRefused(f"{where} is no tree")
+            raise ArtifactRefused(f"{where} is no tree as scikit-learn saves one")
         return SklearnTree.read(made, state, where)
 
 
