@@ -1,0 +1,270 @@
+"""ONNX files that reach for other files, name operators of others, declare absurd sizes, or nest without end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, helper
+
+from tests.hostile import SERVED, Hostile
+
+READS = "makes the loader read a file of the machine into the model"
+OUTSIDE = "keeps its data in another file"
+
+
+def hostile(trap: Path) -> Iterator[Hostile]:
+    """Every kind."""
+    for what, location in (
+        ("an absolute path", "/etc/passwd"),
+        ("a path upwards", "../../../../etc/passwd"),
+        ("a path upwards in the middle", "weights/../../secret.bin"),
+        ("a neighbour", "weights.bin"),
+        ("a device", "/dev/zero"),
+        ("an empty path", ""),
+        ("a path with a NUL", "weights.bin\0/etc/passwd"),
+    ):
+        yield _onnx(f"external data at {what}", _external(location), READS, OUTSIDE)
+    yield _onnx("external data in a node's attribute", _external_attribute("/etc/passwd"), READS, OUTSIDE)
+    yield _onnx("external data inside the branch of an If", _in_branch(_external("/etc/passwd")), READS, OUTSIDE)
+    yield _onnx("external data of a sparse tensor", _external_sparse("/etc/passwd"), READS, OUTSIDE)
+    yield _onnx(
+        "an operator of a custom domain",
+        model(helper.make_node("Backdoor", ["x"], ["y"], domain="evil"), domains=("evil",)),
+        "needs a native library that somebody would have to load",
+        "evil.Backdoor is not part of standard ONNX",
+    )
+    yield _onnx(
+        "a custom operator inside a loop's body",
+        _in_branch(model(helper.make_node("Run", ["x"], ["y"], domain="evil"), domains=("evil",))),
+        "as above, out of sight",
+        "evil.Run is not part of standard ONNX",
+    )
+    yield _onnx(
+        "an operator that does not exist",
+        model(helper.make_node("Sysetm", ["x"], ["y"])),
+        "is looked up in whatever is registered",
+        "not valid",
+    )
+    yield Hostile(
+        title="ONNX, onnxruntime's own format under its name",
+        file="model.onnx",
+        data=b"\x08\x09\x12\x02ORTM" + b"\0" * 64,
+        threat="is one model to the inspector and another to the runtime",
+        words="onnxruntime's own format",
+    )
+    yield _onnx(
+        "a constant of 2^60 numbers with no data",
+        _weight([2**30, 2**30], b""),
+        "makes the loader take memory for what is not there",
+        "not valid",
+    )
+    yield _onnx(
+        "a constant of negative size",
+        _weight([-4, 3], b""),
+        "turns into a huge unsigned size",
+        "not valid",
+    )
+    yield _onnx(
+        "an input of 2^62 features",
+        model(helper.make_node("Identity", ["x"], ["y"]), features=2**62),
+        "makes whoever warms the model take memory for one row",
+        "",
+        verdict=SERVED,
+    )
+    yield _onnx(
+        "a constant that declares more numbers than it has",
+        _weight([1_000, 1_000], b"\0" * 40),
+        "makes the runtime read behind the end of the data",
+        "not valid",
+    )
+    yield _onnx(
+        "2,000 If nodes inside each other",
+        _nested(2_000),
+        "exhausts the stack of whoever walks it",
+        "",
+    )
+    yield _onnx("a cycle of nodes", _cycle(), "never ends where nodes are sorted", "not valid")
+    yield _onnx("a function that calls itself", _recursive(), "is inlined without end", "")
+    yield _onnx(
+        "a Loop that never ends",
+        _endless(),
+        "keeps the predictor busy for ever; the probe of the candidate revision runs into its time limit",
+        "",
+        verdict=SERVED,
+    )
+    yield _onnx(
+        "a Loop that doubles a tensor 60 times",
+        _doubling(60),
+        "takes all memory when it runs; the candidate's process dies of it, stable's does not",
+        "",
+        verdict=SERVED,
+    )
+    yield _onnx("no graph at all", b"\x08\x0a", "crashes a reader that expects one", "no ONNX graph")
+    yield Hostile(
+        title="ONNX, a protobuf of 60,000 groups inside each other",
+        file="model.onnx",
+        data=b"\x08\x0a" + b"\x0b" * 60_000,
+        threat="exhausts the stack of a parser",
+        words="not a readable ONNX model",
+    )
+    yield Hostile(
+        title="ONNX, a length of 2^63",
+        file="model.onnx",
+        data=b"\x08\x0a\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f",
+        threat="makes a parser take memory, or wrap around",
+        words="not a readable ONNX model",
+    )
+    for what, graph in (
+        ("nodes", b"\x0a\x00" * 1_000_000),
+        ("attributes of one node", _field(1, b"\x2a\x00" * 1_000_000)),
+        ("inputs of one node", _field(1, b"\x0a\x00" * 1_000_000)),
+        ("dimensions of one output", _field(12, _field(2, _field(1, _field(2, b"\x0a\x00" * 1_000_000))))),
+    ):
+        yield _onnx(
+            f"a million empty {what}",
+            b"\x08\x09" + _field(7, graph) + _field(8, b"\x10\x12"),
+            "becomes a hundred times its size in memory",
+            "countless small parts",
+        )
+
+
+def _onnx(title: str, proto: Any, threat: str, words: str, **more: Any) -> Hostile:
+    data = proto if isinstance(proto, bytes) else proto.SerializeToString()
+    return Hostile(title=f"ONNX, {title}", file="model.onnx", data=data, threat=threat, words=words, **more)
+
+
+def model(*nodes: Any, weights: Any = (), features: int = 3, domains: tuple[str, ...] = (), functions: Any = ()) -> Any:
+    """A model from `x` to `y`, both [n, features]."""
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", features]) for name in ("x", "y")]
+    graph = helper.make_graph(list(nodes), "g", values[:1], values[1:], initializer=list(weights))
+    opsets = [helper.make_opsetid("", 18), *(helper.make_opsetid(name, 1) for name in domains)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9, functions=list(functions))
+
+
+def _weight(shape: list[int], raw: bytes) -> Any:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=shape, raw_data=raw)
+    return model(helper.make_node("Add", ["x", "w"], ["y"]), weights=[tensor])
+
+
+def _elsewhere(location: str) -> Any:
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    return tensor
+
+
+def _external(location: str) -> Any:
+    return model(helper.make_node("Add", ["x", "w"], ["y"]), weights=[_elsewhere(location)])
+
+
+def _external_attribute(location: str) -> Any:
+    constant = helper.make_node("Constant", [], ["w"])
+    constant.attribute.add(name="value", type=4, t=_elsewhere(location))
+    return model(constant, helper.make_node("Add", ["x", "w"], ["y"]))
+
+
+def _external_sparse(location: str) -> Any:
+    proto = model(helper.make_node("Identity", ["x"], ["y"]))
+    sparse = proto.graph.sparse_initializer.add(dims=[3])
+    sparse.values.CopyFrom(_elsewhere(location))
+    return proto
+
+
+def _branch(nodes: Any, name: str, weights: Any = ()) -> Any:
+    out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return helper.make_graph(list(nodes), name, [], [out], initializer=list(weights))
+
+
+def _in_branch(inner: Any) -> Any:
+    """Put the nodes and weights of a model into a branch of an If."""
+    then = _branch(inner.graph.node, "y", inner.graph.initializer)
+    other = _branch([helper.make_node("Identity", ["x"], ["z"])], "z")
+    domains = tuple(opset.domain for opset in inner.opset_import if opset.domain)
+    return model(
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+        weights=[helper.make_tensor("c", TensorProto.BOOL, [], [True])],
+        domains=domains,
+    )
+
+
+def _nested(depth: int) -> bytes:
+    """If nodes inside each other; written byte by byte, because the library that writes ONNX gives up at thirty."""
+    graph = b""
+    for _ in range(depth):
+        attribute = _field(1, b"then_branch") + _field(6, graph) + b"\xa0\x01\x05"  # g, of type GRAPH
+        graph = _field(1, _field(4, b"If") + _field(2, b"y") + _field(5, attribute)) + _field(2, b"g")
+    return b"\x08\x09" + _field(7, graph + _field(12, _field(1, b"y"))) + _field(8, b"\x10\x12")
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _cycle() -> Any:
+    return model(
+        helper.make_node("Add", ["x", "b"], ["a"]),
+        helper.make_node("Identity", ["a"], ["b"]),
+        helper.make_node("Identity", ["b"], ["y"]),
+    )
+
+
+def _recursive() -> Any:
+    again = helper.make_node("Again", ["a"], ["b"], domain="local")
+    function = helper.make_function(
+        "local", "Again", ["a"], ["b"], [again], [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
+    )
+    return model(helper.make_node("Again", ["x"], ["y"], domain="local"), domains=("local",), functions=[function])
+
+
+def _loop(body_nodes: list[Any], trips: str, weights: list[Any]) -> Any:
+    body = helper.make_graph(
+        body_nodes,
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, None),
+        ],
+    )
+    loop = helper.make_node("Loop", [trips, "true", "x"], ["l"], body=body)
+    axes = helper.make_tensor("first", TensorProto.INT64, [1], [0])
+    true = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    shorten = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Reshape", ["l0", "s"], ["y"]),
+    ]
+    head = [
+        helper.make_node("Shape", ["x"], ["s0"]),
+        helper.make_node("Gather", ["s0", "zero"], ["n"]),
+        helper.make_node("Slice", ["l", "first", "n1", "first"], ["l0"]),
+        helper.make_node("Unsqueeze", ["n", "first"], ["n1"]),
+    ]
+    zero = helper.make_tensor("zero", TensorProto.INT64, [], [0])
+    return model(loop, head[0], head[1], head[3], head[2], *shorten, weights=[axes, true, zero, *weights])
+
+
+def _endless() -> Any:
+    """No trip count, and a condition that stays true."""
+    return _loop([helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])], "", [])
+
+
+def _doubling(times: int) -> Any:
+    trips = helper.make_tensor("trips", TensorProto.INT64, [], [times])
+    return _loop(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Concat", ["v", "v"], ["w"], axis=0)],
+        "trips",
+        [trips],
+    )
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
