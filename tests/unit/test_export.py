@@ -25,14 +25,17 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 
-from perch.artifacts import Signature, Tensor
+from perch.artifacts import Signature, Tensor, inspect
 from perch.artifacts.signature import Range, Ranges
 from perch.domain.errors import Invalid, Refused
 from perch.export import Exported, quantised, to_onnx
+from perch.export import to_safetensors as write_safetensors
 from perch.export.equivalence import Limits, compare
 from perch.export.sample import Sample, make_sample, read_sample
 from perch.export.torch_onnx import module_to_onnx
 from perch.predictor.torch_export import to_safetensors
+from perch.predictor.torch_programs import export_pt2
+from tests.hostile.good import GOOD
 
 CHANCE = np.random.default_rng(7)
 ROWS = CHANCE.normal(size=(120, 6))
@@ -90,9 +93,12 @@ def test_a_module_that_onnx_cannot_express_is_refused_with_the_cause() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x if x.sum() > 0 else -x
 
-    signature = Signature(inputs=(Tensor(name="x", datatype="FP32", shape=(-1, 3)),), outputs=())
+    signature = Signature(
+        inputs=(Tensor(name="x", datatype="FP32", shape=(-1, 3)),),
+        outputs=(Tensor(name="y", datatype="FP32", shape=None),),
+    )
     with pytest.raises(Refused, match="torch cannot write this model as ONNX: ") as refused:
-        module_to_onnx(Odd().eval(), make_sample(signature, rows=2, seed=0), ["y"])
+        module_to_onnx(Odd().eval(), make_sample(signature, rows=2, seed=0), signature)
     assert "\n" not in str(refused.value)
 
 
@@ -380,3 +386,64 @@ def test_an_onnx_file_is_cleaned_and_its_ranges_stay(tmp_path: Path) -> None:
     kept = {entry.key: entry.value for entry in onnx.load_model_from_string(exported.data).metadata_props}
     assert kept["team"] == "blue"
     assert kept["perch.output"] == "values"
+
+
+# -- files of other formats ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GOOD if not kind.startswith("joblib")])
+def test_every_format_that_is_served_exports(tmp_path: Path, kind: str) -> None:
+    """Programs, state dicts, scripts, trees and estimators; what can run code only if it is trusted."""
+    name, build = GOOD[kind]
+    file = tmp_path / name
+    file.write_bytes(build())
+    if kind == "torchscript":
+        with pytest.raises(Refused, match=r"is not opened: .*say --trust; whatever is in it then runs as you"):
+            to_onnx(file)
+    report = to_onnx(file, trust=True).report
+    assert report.passed, report.reason
+    assert not report.left_out
+    assert report.bytes_before == file.stat().st_size
+
+
+def test_trees_are_compared_on_their_thresholds(tmp_path: Path) -> None:
+    """Where a conversion goes wrong, and with the library that grew them."""
+    name, build = GOOD["lightgbm"]
+    (tmp_path / name).write_bytes(build())
+    exported = to_onnx(tmp_path / name, rows=500)
+    assert "on and beside the trees' thresholds" in exported.report.sample
+    assert np.isnan(exported.sample.inputs["features"]).any()
+    assert exported.report.agreement == 1.0
+    assert "not installed" not in exported.report.what
+
+
+def test_a_program_with_a_batch_and_an_embedding_exports(tmp_path: Path) -> None:
+    """Whole numbers in, several operators of attention inside."""
+
+    class Text(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(10, 8)
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return self.head(self.block(self.table(tokens)).mean(1))
+
+    file = tmp_path / "text.pt2"
+    export_pt2(Text(), file, torch.zeros(2, 5, dtype=torch.long), output="logits")
+    exported = to_onnx(file, rows=7)
+    assert exported.report.passed, exported.report.reason
+    assert exported.inspected.signature.inputs[0].shape == (-1, 5)
+    assert exported.inspected.details["output"] == "logits"
+
+
+def test_declared_layers_move_between_their_formats(tmp_path: Path) -> None:
+    """A state dict becomes a safetensors file, which smaller runtimes load; a program does not say its layers."""
+    for name, build in (GOOD["state_dict"], GOOD["pt2"]):
+        (tmp_path / name).write_bytes(build())
+    found = inspect("model.safetensors", write_safetensors(tmp_path / "model.pt", output="logits"))
+    assert found.details["output"] == "logits"
+    assert "numpy" in found.runtimes
+    with pytest.raises(Refused, match="does not declare its layers"):
+        write_safetensors(tmp_path / "model.pt2")

@@ -73,7 +73,8 @@ def to_onnx(
     source = open_source(model, trust=trust)
     if isinstance(sample, str | Path):
         sample = read_sample(Path(sample), source.signature)
-    sample = sample or make_sample(source.signature, rows=rows, seed=seed)
+    if sample is None:
+        sample = source.make(rows, seed) if source.make else make_sample(source.signature, rows=rows, seed=seed)
     tell(f"converting {source.kind} to ONNX")
     data = source.convert(sample, {**source.metadata, **(metadata or {}), **({OUTPUT_KEY: output} if output else {})})
     inspected, after = _served(data)

@@ -35,6 +35,7 @@ class Source:
         convert: from a sample and the file's metadata to ONNX bytes.
         ask: the model itself as one side of a comparison, given the names of the ONNX file's outputs.
         metadata: what its author said of it, to go into the ONNX file.
+        make: how rows are made up that tell more about it than normal numbers do: from how many, and a seed.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Source:
     convert: Callable[[Sample, Mapping[str, str]], bytes]
     ask: Callable[[Sequence[str]], Runnable]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    make: Callable[[int, int], Sample] | None = None
 
 
 def open_source(model: Any, *, trust: bool = False) -> Source:
@@ -132,5 +134,31 @@ def _torch(data: bytes, inspected: Inspected) -> Source:
     return found
 
 
-OPENERS: Mapping[str, Callable[[bytes, Inspected], Source]] = {"onnx": _onnx, "safetensors": _torch}
+def _script(data: bytes, inspected: Inspected) -> Source:
+    found: Source = named("perch.export.torch_source:script_source")(data, inspected)
+    return found
+
+
+def _trees(data: bytes, inspected: Inspected) -> Source:
+    found: Source = named("perch.export.trees_source:file_source")(data, inspected)
+    return found
+
+
+def _skops(data: bytes, _: Inspected) -> Source:
+    from perch.artifacts.skops_file import read_skops  # noqa: PLC0415 - as above
+    from perch.predictor.runtimes.sklearn import make  # noqa: PLC0415 - as above
+
+    return _estimator(make(read_skops(data)), size=len(data))
+
+
+OPENERS: Mapping[str, Callable[[bytes, Inspected], Source]] = {
+    "onnx": _onnx,
+    "safetensors": _torch,
+    "state_dict": _torch,
+    "pt2": _torch,
+    "torchscript": _script,
+    "xgboost": _trees,
+    "lightgbm": _trees,
+    "skops": _skops,
+}
 """Format → how its files are opened."""

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load
 from torch import nn
 
 from perch.artifacts import Inspected
 from perch.artifacts.outputs import OUTPUT_KEY
-from perch.artifacts.safetensors_file import read_architecture, read_header
+from perch.artifacts.safetensors_file import Header, read_architecture, read_header
 from perch.artifacts.signature import Signature, Tensor
+from perch.artifacts.state_dict_file import read_state_dict
 from perch.domain.errors import Refused
-from perch.predictor.runtimes.torch import build
+from perch.predictor.runtimes.pt2 import Pt2Module
+from perch.predictor.runtimes.torch import build, tensors_of
 from perch.predictor.torch_export import to_safetensors
 
 from .equivalence import Runnable
 from .sample import Sample
 from .source import Source, read_file, said
-from .torch_onnx import leaves, module_to_onnx
+from .torch_onnx import leaves, module_to_onnx, script_to_onnx
 
 
 class Module:
@@ -36,9 +38,9 @@ class Module:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """All outputs, in the order in which the module gives them."""
-        with torch.inference_mode():
+        with torch.no_grad():  # a script may hold weights that want gradients
             given = self._module(*(torch.from_numpy(array.copy()) for array in inputs.values()))
-        return [leaf.numpy() for leaf in leaves(given)]
+        return [leaf.detach().numpy() for leaf in leaves(given)]
 
 
 def module_source(module: nn.Module, signature: Signature | None = None) -> Source:
@@ -67,6 +69,19 @@ def file_source(data: bytes, inspected: Inspected) -> Source:
     return _source(f"a {inspected.format} file", module, inspected.signature, len(data), said(inspected))
 
 
+def script_source(data: bytes, inspected: Inspected) -> Source:
+    """TorchScript that somebody trusts: it is loaded by torch, and can do whatever a script can."""
+    script = torch.jit.load(io.BytesIO(data), map_location="cpu").eval()
+    signature, metadata = inspected.signature, said(inspected)
+    return Source(
+        kind="a torchscript file",
+        signature=signature,
+        convert=lambda sample, extra: script_to_onnx(script, sample, signature, metadata=extra),
+        ask=lambda outputs: Module(script, outputs, len(data), metadata.get(OUTPUT_KEY)),
+        metadata=metadata,
+    )
+
+
 def as_safetensors(model: Any, output: str | None) -> bytes:
     """Return an `nn.Sequential`, or a file that declares its layers, as a safetensors file with declared layers.
 
@@ -84,29 +99,30 @@ def as_safetensors(model: Any, output: str | None) -> bytes:
         )
     words = said(inspected)
     meaning = output or words.pop(OUTPUT_KEY, None)
-    return to_safetensors(MODULES[inspected.format](data).eval(), output=meaning, metadata=words)
+    return to_safetensors(DECLARED[inspected.format](data).eval(), output=meaning, metadata=words)
 
 
-def _declared(data: bytes) -> nn.Module:
-    """The layers that a safetensors file declares, with its weights."""
+def _layers(header: Header, data: bytes) -> nn.Module:
+    """The layers that a file declares, with its weights."""
     with torch.device("meta"):
-        module = build(read_architecture(read_header(data)))
-    module.load_state_dict(load(data), strict=True, assign=True)
+        module = build(read_architecture(header))
+    module.load_state_dict(tensors_of(data, header), strict=True, assign=True)
     return module
 
 
-DECLARED = ("safetensors",)
+DECLARED: Mapping[str, Callable[[bytes], nn.Module]] = {
+    "safetensors": lambda data: _layers(read_header(data), data),
+    "state_dict": lambda data: _layers(read_state_dict(data), data),
+}
 """Formats that declare their layers."""
 
-MODULES: Mapping[str, Callable[[bytes], nn.Module]] = {"safetensors": _declared}
-"""Format → its reader, which has to give a module without running anything of the file."""
+MODULES: Mapping[str, Callable[[bytes], nn.Module]] = {**DECLARED, "pt2": Pt2Module}
+"""Format → its reader, which gives a module without running anything of the file."""
 
 
 def _source(kind: str, module: nn.Module, signature: Signature, size: int, metadata: Mapping[str, str]) -> Source:
-    names = [tensor.name for tensor in signature.outputs]
-
     def convert(sample: Sample, extra: Mapping[str, str]) -> bytes:
-        return module_to_onnx(module, sample, names, metadata=extra)
+        return module_to_onnx(module, sample, signature, metadata=extra)
 
     ask: Callable[[Sequence[str]], Runnable] = lambda outputs: Module(  # noqa: E731 - typed on one line
         module, outputs, size, metadata.get(OUTPUT_KEY)
