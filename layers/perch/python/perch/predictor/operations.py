@@ -55,7 +55,7 @@ class Outcome(NamedTuple):
     features: Any = None
     answer: Answer | None = None
     bare: bool = False
-    tail: bytes | None = None
+    tail: protocol.Tail | None = None
     cache: Found | None = None
     id: str | None = None
 

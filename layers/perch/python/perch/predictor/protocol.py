@@ -30,6 +30,8 @@ from .tensors import KINDS, from_bytes, from_json, is_finite, to_bytes, to_flat_
 HEADER = "inference-header-content-length"
 
 _Parameters = dict[str, Any]
+Tail = list[bytes | memoryview]
+"""What stands behind the JSON of a body, piece by piece."""
 
 _OF_THE_PROTOCOL = frozenset(
     {
@@ -104,7 +106,7 @@ def decode_request(event: Mapping[str, Any], interface: Interface) -> Asked:
 
 def encode_answer(
     asked: Asked, inferred: Inferred, interface: Interface, *, name: str, version: str
-) -> tuple[dict[str, Any], bytes | None]:
+) -> tuple[dict[str, Any], Tail | None]:
     """Write the answer to an infer request.
 
     Args:
@@ -120,7 +122,7 @@ def encode_answer(
     Raises:
         PredictionFailed: an output is not finite, or no tensor.
     """
-    parts: list[bytes] = []
+    parts: Tail = []
     outputs = []
     for output, binary in asked.outputs:
         position, tensor = interface.outputs[output]
@@ -138,7 +140,7 @@ def encode_answer(
     if asked.parameters:
         document["parameters"] = asked.parameters
     document["outputs"] = outputs
-    return document, b"".join(parts) if any(binary for _, binary in asked.outputs) else None
+    return document, parts if any(binary for _, binary in asked.outputs) else None
 
 
 def finite(name: str, output: Any, rows: int) -> NDArray[Any]:
@@ -151,10 +153,10 @@ def finite(name: str, output: Any, rows: int) -> NDArray[Any]:
     return array
 
 
-def with_tail(document: dict[str, Any], tail: bytes) -> tuple[bytes, dict[str, str]]:
+def with_tail(document: dict[str, Any], tail: Tail) -> tuple[bytes, dict[str, str]]:
     """Return a body of JSON with tensors behind it, and the headers that say so."""
     head = encode(document).encode()
-    return head + tail, {"content-type": "application/octet-stream", HEADER: str(len(head))}
+    return b"".join((head, *tail)), {"content-type": "application/octet-stream", HEADER: str(len(head))}
 
 
 def metadata(interface: Interface, *, name: str, versions: list[str], platform: str) -> dict[str, Any]:

@@ -124,10 +124,10 @@ def to_flat_list(array: NDArray[Any]) -> list[Any]:
     return [_text(value) for value in flat] if array.dtype.kind in "OS" else flat
 
 
-def to_bytes(array: NDArray[Any]) -> bytes:
-    """Return an output's elements as the binary extension writes them."""
+def to_bytes(array: NDArray[Any]) -> bytes | memoryview:
+    """Return an output's elements as the binary extension writes them; of numbers a view, which copies nothing."""
     if array.dtype.kind not in "OUS":
-        return array.tobytes()
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     parts: list[bytes] = []
     for value in array.ravel().tolist():
         text = value if isinstance(value, bytes) else str(value).encode()
