@@ -15,6 +15,7 @@ from perch.domain.formats import RUNTIMES
 from perch.domain.policy import EndpointPolicy
 
 if TYPE_CHECKING:
+    from perch.artifacts import Tensor
     from perch.cli.inspection import Finding
 
 _MOST = 12
@@ -67,16 +68,15 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:
     yield "file", f"{finding.file}, {finding.size:,} bytes", ""
     if finding.sha256:
         yield "sha256", finding.sha256, ""
+    for remark in finding.remarks:
+        yield "folder", remark, ""
     if found is None:
         yield "verdict", f"refused: {finding.reason}", "red"
         return
     runs = " or ".join(f"{RUNTIMES[name].engine} ({name}, {package(name)})" for name in found.runtimes)
     yield "format", f"{found.format}, runs on {runs}", ""
-    for title, tensors in (("input", found.signature.inputs), ("output", found.signature.outputs)):
-        for tensor in tensors[:_MOST]:
-            yield title, f"{tensor.name}: {tensor.datatype} {_shape(tensor.shape)}", ""
-        if len(tensors) > _MOST:
-            yield title, f"… and {len(tensors) - _MOST} more", ""
+    yield from _tensors("input", found.signature.inputs)
+    yield from _tensors("output", found.signature.outputs)
     yield "answer", meaning(found), ""
     for name, text in flat({key: value for key, value in found.details.items() if key != "output"}):
         yield "", f"{name}: {text}", ""
@@ -91,6 +91,13 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:
         yield "verdict", f"needs trust: {finding.reason}", "yellow"
     elif finding.verdict == SERVED:
         yield "verdict", "served as it is", "green"
+
+
+def _tensors(title: str, tensors: tuple[Tensor, ...]) -> Iterator[tuple[str, str, str]]:
+    for tensor in tensors[:_MOST]:
+        yield title, f"{tensor.name}: {tensor.datatype} {_shape(tensor.shape)}{', or missing' * tensor.missing}", ""
+    if len(tensors) > _MOST:
+        yield title, f"… and {len(tensors) - _MOST} more", ""
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -9,23 +9,25 @@ The inspector reads the bytes and runs none of them; neither AWS nor a runtime i
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
+from perch.artifacts.mlflow_folder import MLMODEL, read_mlmodel
 from perch.artifacts.outputs import MEANINGS
 from perch.artifacts.signature import NUMBERS
 from perch.domain.formats import RUNTIMES
+from perch.domain.memory import needed_mb
 from perch.domain.names import MANIFEST
 from perch.domain.policy import EndpointPolicy
 
 SIGNATURE_FILE = "model.sig"
 LARGEST_MB = 500
 """What `max_artifact_mb` of an endpoint can be at most; nothing larger is read."""
-
-_RUNTIME_MB, _HELD_TIMES = 300, 3  # what cdk/settings.py asks of an endpoint's memory, with the reason
 
 SERVED, TRUST, REFUSED = "served", "needs trust", "refused"
 
@@ -64,8 +66,8 @@ class Finding:
 
     @property
     def memory_mb(self) -> int:
-        """What a function needs to hold it: the runtime, and three times the file while it loads."""
-        return _RUNTIME_MB + _HELD_TIMES * -(-self.size // 1_000_000)
+        """What a function needs to hold it, beside what its answers take."""
+        return math.ceil(needed_mb([(self.inspected.format if self.inspected else "", self.size / 1e6)]))
 
     def to_json(self) -> dict[str, Any]:
         """Return plain lists, strings and numbers."""
@@ -98,7 +100,7 @@ class Finding:
 def look(path: Path, endpoints: Iterable[EndpointPolicy] = ()) -> Finding:
     """Find out what a file is. Nothing in it is run; what cannot be served is a finding, too."""
     if path.is_dir():
-        return _folder(path)
+        return _folder(path, endpoints)
     if not path.exists():
         return _refused(path, "there is no such file")
     if not path.is_file():
@@ -119,17 +121,12 @@ def look(path: Path, endpoints: Iterable[EndpointPolicy] = ()) -> Finding:
     except ArtifactRefused as refused:
         return Finding(file=str(path), size=size, sha256=sha256, verdict=REFUSED, reason=refused.reason, signed=signed)
     finding = Finding(file=str(path), size=size, sha256=sha256, verdict=SERVED, inspected=inspected, signed=signed)
-    places = tuple(_place(endpoint, finding) for endpoint in endpoints)
     reason = f"{inspected.code}; {_way(inspected.format)}" if inspected.code else ""
-    return Finding(
-        file=str(path),
-        size=size,
-        sha256=sha256,
+    return replace(
+        finding,
         verdict=TRUST if inspected.code else SERVED,
         reason=reason,
-        inspected=inspected,
-        places=places,
-        signed=signed,
+        places=tuple(_place(endpoint, finding) for endpoint in endpoints),
     )
 
 
@@ -153,7 +150,9 @@ def _by_shape(signature: Signature) -> str:
         others = len(signature.outputs) > 1
         return f"labels in {flat.name!r}" + (", scores beside them" if others else "")
     first = signature.outputs[0] if signature.outputs else None
-    if first is None or not first.datatype.startswith("FP"):
+    if first is None:
+        return "not in the file; perch.json declares the signature"
+    if not first.datatype.startswith("FP"):
         return "nothing that is read as a prediction; asked for by the names of its outputs"
     width = first.shape[1] if first.shape is not None and len(first.shape) == 2 else None
     if width == 1:
@@ -201,16 +200,35 @@ def _refused(path: Path, reason: str, size: int = 0) -> Finding:
     return Finding(file=str(path), size=size, sha256="", verdict=REFUSED, reason=reason)
 
 
-def _folder(path: Path) -> Finding:
-    """A folder is not a model, but often holds one."""
-    files = sorted(entry.name for entry in path.iterdir() if entry.is_file())
-    if "MLmodel" in files:
-        return _refused(path, f"it is an MLflow model folder; {_named(_models(path))}")
-    if MANIFEST in files:
-        return _refused(path, f"it is a folder with {MANIFEST}; {_named(_models(path))}")
+def _folder(path: Path, endpoints: Iterable[EndpointPolicy]) -> Finding:
+    """A folder is not a model, but often names one: in MLflow's `MLmodel`, or in `perch.json`."""
+    files = {entry.name for entry in path.iterdir() if entry.is_file()}
+    for name, read in ((MANIFEST, _manifest), (MLMODEL, _mlmodel)):
+        if name not in files:
+            continue
+        try:
+            artifact, facts = read((path / name).read_bytes())
+        except (ArtifactRefused, ValueError) as refused:
+            return _refused(path, f"{name}: {refused}")
+        remarks = (f"{name} names {artifact} as the model", *(f"{key}: {value}" for key, value in facts.items()))
+        if not (path / artifact).resolve().is_relative_to(path.resolve()):
+            return _refused(path, f"{name} names {artifact!r}, which lies outside of the folder")
+        return replace(look(path / artifact, endpoints), remarks=remarks, signed=_signed(path / MANIFEST))
     if not files:
         return _refused(path, "it is a folder without files")
-    return _refused(path, f"it is a folder; {_named(_models(path))}")
+    return _refused(path, f"it is a folder without {MANIFEST} or {MLMODEL}; {_named(_models(path))}")
+
+
+def _manifest(data: bytes) -> tuple[str, Mapping[str, Any]]:
+    document = json.loads(data)
+    if not isinstance(document, dict) or not isinstance(document.get("artifact"), str):
+        raise ValueError("it names no artifact")  # noqa: TRY004 - of a file's content, as of JSON that is none
+    return document["artifact"], {}
+
+
+def _mlmodel(data: bytes) -> tuple[str, Mapping[str, Any]]:
+    found = read_mlmodel(data)
+    return found.artifact, found.metadata
 
 
 def _models(path: Path) -> list[str]:

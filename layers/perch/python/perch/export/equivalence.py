@@ -167,7 +167,8 @@ def _alike(a: Any, b: Any) -> tuple[Any, Any]:
 def _array(output: Any) -> NDArray[Any]:
     if isinstance(output, list) and output and isinstance(output[0], dict):  # a ZipMap
         return np.array([list(row.values()) for row in output])
-    return np.asarray(output)
+    array = np.asarray(output)
+    return array.astype(np.int64) if array.dtype.kind == "b" else array  # ONNX has labels of 0 and 1 for them
 
 
 def _is_real(array: NDArray[Any]) -> bool:

@@ -151,6 +151,12 @@ def _skops(data: bytes, _: Inspected) -> Source:
     return _estimator(make(read_skops(data)), size=len(data))
 
 
+def _joblib(data: bytes, _: Inspected) -> Source:
+    from perch.predictor.runtimes.joblib import load_joblib  # noqa: PLC0415 - as above
+
+    return _estimator(load_joblib(data).estimator, size=len(data))
+
+
 OPENERS: Mapping[str, Callable[[bytes, Inspected], Source]] = {
     "onnx": _onnx,
     "safetensors": _torch,
@@ -160,5 +166,6 @@ OPENERS: Mapping[str, Callable[[bytes, Inspected], Source]] = {
     "xgboost": _trees,
     "lightgbm": _trees,
     "skops": _skops,
+    "joblib": _joblib,
 }
 """Format → how its files are opened."""

@@ -32,7 +32,7 @@ class SklearnModel:
 
     def __init__(self, estimator: Any) -> None:
         self._limits = threadpool_limits(limits=1)
-        self._estimator = estimator
+        self.estimator = estimator
         self.features = int(estimator.n_features_in_)
         classes = getattr(estimator, "classes_", None)
         self._proba = hasattr(estimator, "predict_proba")
@@ -46,11 +46,11 @@ class SklearnModel:
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """Labels and probabilities, or one row of numbers each."""
-        found = self._estimator.predict(rows)
+        found = self.estimator.predict(rows)
         if not self._labels:
             return [np.asarray(found, dtype=np.float64).reshape(len(rows), -1)]
         labels = _as_labels(np.asarray(found))
-        return [labels, self._estimator.predict_proba(rows)] if self._proba else [labels]
+        return [labels, self.estimator.predict_proba(rows)] if self._proba else [labels]
 
     def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """The same, from the one input."""
