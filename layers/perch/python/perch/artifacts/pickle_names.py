@@ -47,6 +47,7 @@ ALLOWED = re.compile(
 
 _WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 _MAX_NESTED = 20
+_UNREAD = "a pickle can run code when it is loaded, and this one cannot be followed"
 
 
 def allowed(module: str, name: str) -> bool:
@@ -136,7 +137,7 @@ def _follow(file: _File, names: set[str], depth: int) -> None:
             if opcode.name == "BUILD" and isinstance(machine.stack[-1], _Thing):
                 _step_over(file, machine.stack[-1], names, depth)
     except (IndexError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise ArtifactRefused(f"the pickle cannot be followed: {type(error).__name__}: {str(error)[:120]}") from error
+        raise ArtifactRefused(f"{_UNREAD}: {type(error).__name__}: {str(error)[:120]}") from error
 
 
 def _step_over(file: _File, thing: _Thing, names: set[str], depth: int) -> None:
@@ -170,7 +171,7 @@ def _element(dtype: Any) -> tuple[str, int]:
 
 
 def _broken(what: str) -> NoReturn:
-    raise ArtifactRefused(f"the pickle cannot be followed: {what}")
+    raise ArtifactRefused(f"{_UNREAD}: {what}")
 
 
 class _Machine:
