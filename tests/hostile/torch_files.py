@@ -258,10 +258,9 @@ def _graphs(trap: Path) -> Iterator[Hostile]:
     for target, threat in (
         ("torch.ops.aten.from_file.default", "maps a file of the machine, and writes to it"),
         ("torch.ops.mylib.run.default", "calls a library's operator"),
-        ("torch.ops.higher_order.cond", "calls a graph inside of the node"),
         ("torch.ops.aten.rand.default", "answers at random"),
         ("torch.ops.aten.empty.memory_format", "answers with what lay in memory"),
-        ("torch.ops.aten._unsafe_view.default", "trusts sizes that nobody checked"),
+        ("torch.ops.aten.as_strided.default", "reads beside what it was given"),
         ("torch.ops.aten.add.out", "writes where it is told to"),
         ("_operator.attrgetter", "reads any attribute"),
         ("_operator.pow", "makes a number without end"),
@@ -270,6 +269,12 @@ def _graphs(trap: Path) -> Iterator[Hostile]:
         ("__main__", "is no operator"),
     ):
         yield case(f"calls {target}", with_node(target, text), threat, "is not on the list of operators")
+    yield case(
+        "calls torch.ops.higher_order.cond",
+        with_node("torch.ops.higher_order.cond"),
+        "runs a graph inside of the node",
+        "runs a graph inside of the node",
+    )
     yield case(
         "an object as an argument",
         with_node("torch.ops.aten.relu.default", {"as_custom_obj": {"name": "x", "class_fqn": "os.system"}}),

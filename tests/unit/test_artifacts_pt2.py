@@ -19,8 +19,9 @@ from tests.hostile.torch_files import MODEL, WEIGHTS, Change, members, program, 
 SEEDED = {
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
     "aten.feature_alpha_dropout.default", "aten.dropout_.default", "aten.feature_dropout_.default",
-    "aten.alpha_dropout_.default", "aten.feature_alpha_dropout_.default", "aten.lstm.input", "aten.gru.input", "aten.rnn_relu.input",
-    "aten.rnn_tanh.input", "aten.scaled_dot_product_attention.default",
+    "aten.alpha_dropout_.default", "aten.feature_alpha_dropout_.default", "aten.lstm.input",
+    "aten.gru.input", "aten.rnn_relu.input", "aten.rnn_tanh.input", "aten.scaled_dot_product_attention.default",
+    "aten._scaled_dot_product_flash_attention_for_cpu.default",
 }  # fmt: skip
 """Draw random numbers only when `train` is true or `dropout_p` is not 0, and a graph that says so is refused."""
 

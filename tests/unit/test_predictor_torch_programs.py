@@ -263,6 +263,36 @@ def test_outputs_have_the_names_that_the_module_gave_them(tmp_path: Path) -> Non
     assert model.dtype == np.int64
 
 
+@pytest.mark.parametrize("name", ["residual", "attention"])
+def test_a_program_that_was_taken_apart_gives_the_same(name: str) -> None:
+    """`run_decompositions` is what people call before they save; its operators are on the list too."""
+    make, inputs = MODELS[name]
+    torch.manual_seed(1)
+    module = make().eval()
+    exported = torch.export.export(module, inputs(2), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    buffer = io.BytesIO()
+    torch.export.save(exported.run_decompositions(), buffer)
+    assert not inspect("model.pt2", buffer.getvalue()).code
+    with torch.no_grad():
+        expected = listed(module(*inputs(5)))
+    for output, wanted in zip(load_pt2(buffer.getvalue()).run(inputs(5)[0].numpy()), expected, strict=True):
+        assert np.allclose(output, wanted.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_module_that_switches_gradients_off_is_taken_apart_at_export(tmp_path: Path) -> None:
+    """torch.export makes a graph inside of a node of it, which is not served."""
+
+    class Quiet(nn.Module):
+        def forward(self, x: Any) -> Any:
+            with torch.no_grad():
+                y = x * 2
+            return y + 1
+
+    export_pt2(Quiet(), tmp_path / "model.pt2", numbers(2, 3))
+    [output] = load_pt2((tmp_path / "model.pt2").read_bytes()).run(np.ones((4, 3), dtype=np.float32))
+    assert np.array_equal(output, np.full((4, 3), 3.0, dtype=np.float32))
+
+
 def test_two_requests_do_not_meet(tmp_path: Path) -> None:
     """Operators in place leave no trace in the weights, nor in the request."""
     export_pt2(Residual(), tmp_path / "model.pt2", numbers(2, 3, 8, 8))

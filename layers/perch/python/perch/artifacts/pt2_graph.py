@@ -122,6 +122,11 @@ def _operator(target: Any) -> str:
     whole = target.removeprefix("_operator.")
     if whole != target and whole in WHOLE | COMPARISONS:
         return whole
+    if name.startswith("higher_order."):
+        raise ArtifactRefused(
+            f"the graph calls {target[:120]!r}, which runs a graph inside of the node; take it apart with "
+            "program.run_decompositions({}) before torch.export.save, or export the model to ONNX"
+        )
     if name == target or name not in OPERATORS | ASSERTIONS | {"aten.sym_size.int"}:
         raise ArtifactRefused(
             f"the graph calls {target[:120]!r}, which is not on the list of operators that are known to be harmless; "

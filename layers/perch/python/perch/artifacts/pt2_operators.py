@@ -1,8 +1,8 @@
 """The allow-list of operators that a `.pt2` graph may call.
 
 All of them are functions of tensors and numbers: they read what they are given and return something new. No operator
-is here that opens a file, draws a random number, shows memory as it was found (`empty`), or trusts its arguments
-(`_unsafe_view`); a test asks torch's own schemas about each. Names and overloads are torch's.
+is here that opens a file, draws a random number, shows memory as it was found (`empty`), or reads beside what it
+was given (`as_strided`); a test asks torch's own schemas about each. Names and overloads are torch's.
 
 Two kinds need care. What a *view* gives is (or may be) the memory of what it was given. An operator *in place* writes
 into its first argument; it may do so only where nothing else can see it (`perch.artifacts.pt2_graph` follows the
@@ -23,9 +23,9 @@ def _listed(text: str) -> frozenset[str]:
 
 VIEWS = _listed(
     """
-    adjoint alias broadcast_tensors broadcast_to chunk contiguous detach diagonal einsum expand expand_as
-    flatten.using_ints lift_fresh meshgrid.default,indexing movedim.intlist,int moveaxis.intlist,int mT narrow
-    numpy_T permute positive ravel reshape reshape_as select.int slice.Tensor split.Tensor,sizes,default
+    _unsafe_view adjoint alias broadcast_tensors broadcast_to chunk contiguous detach diagonal einsum expand
+    expand_as flatten.using_ints lift_fresh meshgrid.default,indexing movedim.intlist,int moveaxis.intlist,int mT
+    narrow numpy_T permute positive ravel reshape reshape_as select.int slice.Tensor split.Tensor,sizes,default
     split_with_sizes squeeze.default,dim,dims swapaxes swapdims t tensor_split.sections,indices
     to.device,dtype,other,dtype_layout transpose.int type_as unbind.int unflatten.int unfold unsafe_chunk
     unsafe_split.Tensor unsafe_split_with_sizes unsqueeze view view_as dropout feature_dropout alpha_dropout
@@ -70,16 +70,19 @@ _REDUCTIONS = _listed(
 
 _LAYERS = _listed(
     """
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d addbmm addmm
-    addmv avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bilinear bmm cdist channel_shuffle
-    conv1d.default,padding conv2d.default,padding conv3d.default,padding conv_transpose1d conv_transpose2d.input
-    conv_transpose3d.input cosine_similarity dot embedding grid_sampler group_norm gru.input gru_cell instance_norm
-    layer_norm linear lstm.input lstm_cell matmul max_pool1d max_pool2d max_pool3d mm mv native_channel_shuffle
-    outer pairwise_distance pixel_shuffle pixel_unshuffle rms_norm rnn_relu.input rnn_tanh.input rnn_relu_cell
-    rnn_tanh_cell scaled_dot_product_attention tensordot upsample_bicubic2d.default,vec
-    upsample_bilinear2d.default,vec upsample_linear1d.default,vec upsample_nearest1d.default,vec
-    upsample_nearest2d.default,vec upsample_nearest3d.default,vec upsample_trilinear3d.default,vec _softmax
-    _log_softmax _upsample_bilinear2d_aa.default,vec _upsample_bicubic2d_aa.default,vec
+    _adaptive_avg_pool2d _adaptive_avg_pool3d _native_batch_norm_legit_no_training
+    _scaled_dot_product_flash_attention_for_cpu convolution grid_sampler_2d max_pool2d_with_indices
+    native_group_norm native_layer_norm adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
+    adaptive_max_pool1d adaptive_max_pool2d addbmm addmm addmv avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm
+    bilinear bmm cdist channel_shuffle conv1d.default,padding conv2d.default,padding conv3d.default,padding
+    conv_transpose1d conv_transpose2d.input conv_transpose3d.input cosine_similarity dot embedding grid_sampler
+    group_norm gru.input gru_cell instance_norm layer_norm linear lstm.input lstm_cell matmul max_pool1d max_pool2d
+    max_pool3d mm mv native_channel_shuffle outer pairwise_distance pixel_shuffle pixel_unshuffle rms_norm
+    rnn_relu.input rnn_tanh.input rnn_relu_cell rnn_tanh_cell scaled_dot_product_attention tensordot
+    upsample_bicubic2d.default,vec upsample_bilinear2d.default,vec upsample_linear1d.default,vec
+    upsample_nearest1d.default,vec upsample_nearest2d.default,vec upsample_nearest3d.default,vec
+    upsample_trilinear3d.default,vec _softmax _log_softmax _upsample_bilinear2d_aa.default,vec
+    _upsample_bicubic2d_aa.default,vec
     """
 )
 
@@ -115,7 +118,12 @@ WHOLE = frozenset({"add", "sub", "mul", "floordiv", "mod"})
 COMPARISONS = frozenset({"ge", "gt", "le", "lt", "eq", "ne"})
 """Comparisons of sizes; in a graph they only lead to assertions."""
 
-ASSERTIONS = _listed("_assert_tensor_metadata _assert_scalar sym_constrain_range sym_constrain_range_for_size")
+ASSERTIONS = _listed(
+    """
+    _assert_async.default,msg _assert_scalar _assert_tensor_metadata sym_constrain_range
+    sym_constrain_range_for_size
+    """
+)
 """Say again what the export has proved, and give nothing: left out."""
 
 TEXTS = frozenset(

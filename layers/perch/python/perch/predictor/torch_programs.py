@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch._ops import HigherOrderOperator
 
 from perch.artifacts.outputs import OUTPUT_KEY
 from perch.artifacts.pt2_file import inspect_pt2
@@ -57,6 +58,8 @@ def export_pt2(
     inputs = _inputs(example)
     batch = torch.export.Dim("batch")
     program = torch.export.export(module.eval(), inputs, dynamic_shapes=tuple({0: batch} for _ in inputs))
+    if any(isinstance(node.target, HigherOrderOperator) for node in program.graph.nodes):
+        program = program.run_decompositions({})  # a forward under torch.no_grad() is a graph inside of a node
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files=_texts(output, metadata))
     inspect_pt2(buffer.getvalue())
