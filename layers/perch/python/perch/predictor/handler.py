@@ -66,7 +66,8 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         revision: str = context.function_version
         asked = event.get("requestContext") or {}
         stage, named = asked.get("stage"), client_id(event)
-        memo = None if cache is None or stage in NO_TRAFFIC else Memo(cache, revision, time.time(), fresh=cold)
+        at = asked.get("timeEpoch") or int(time.time() * 1000)
+        memo = None if cache is None or stage in NO_TRAFFIC else Memo(cache, revision, at / 1000, fresh=cold)
         served, choice = variants.champion if variants else None, None
         try:
             route = routes.find(event)
@@ -85,7 +86,6 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         if choice is not None:
             answer["headers"][VARIANT] = choice.name
         ms = (time.perf_counter() - started) * 1000
-        at = asked.get("timeEpoch") or int(time.time() * 1000)
         journal.write(Noted(event, request_id, named, revision, names, choice, outcome, ms, at, cold), stage)
         cold = False
         return answer
