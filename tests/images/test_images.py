@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 
 import pytest
@@ -159,7 +159,7 @@ def test_under_lambdas_runtime_it_is_a_lambda_function(engine, image):
     """With AWS_LAMBDA_RUNTIME_API the same entrypoint runs the handler, which has no model: 503."""
     event = {"requestContext": {"http": {"method": "GET", "path": "/models/rows"}}, "headers": {}}
     answers: Queue[dict] = Queue()
-    api = HTTPServer(("127.0.0.1", 0), _runtime_api(event, answers))
+    api = ThreadingHTTPServer(("127.0.0.1", 0), _runtime_api(event, answers))
     threading.Thread(target=api.serve_forever, daemon=True).start()
     address = f"127.0.0.1:{api.server_port}"
     environ = {
@@ -180,9 +180,9 @@ def test_under_lambdas_runtime_it_is_a_lambda_function(engine, image):
         assert answer["statusCode"] == 503
         assert "no model has been deployed" in answer["body"]
     finally:
-        api.shutdown()
         if container.process.poll() is None:
-            container.process.kill()
+            container.terminate()
+        api.shutdown()
 
 
 def _runtime_api(event: dict, answers: Queue[dict]) -> type[BaseHTTPRequestHandler]:
@@ -194,6 +194,7 @@ def _runtime_api(event: dict, answers: Queue[dict]) -> type[BaseHTTPRequestHandl
 
         def do_GET(self) -> None:
             if not waiting:
+                self.close_connection = True
                 time.sleep(30)
                 return
             body = json.dumps(waiting.pop()).encode()

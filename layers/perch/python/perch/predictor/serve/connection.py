@@ -102,6 +102,12 @@ class Connection(asyncio.Protocol):
         waiting = self._busy or self._receiving or self._queue or not self._writable
         return 0.0 if waiting else self._loop.time() - self._since
 
+    @property
+    def descriptor(self) -> int:
+        """The socket's file descriptor; -1 when it is closed."""
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if sock is None else int(sock.fileno())
+
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

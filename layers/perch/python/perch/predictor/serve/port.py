@@ -1,27 +1,20 @@
 """The port: opening it, and closing it without losing who is on the way in.
 
 When a listening socket closes, the kernel resets the clients that have connected and were not accepted yet, and with
-them the requests that they have sent. So `shut_out` first lets the kernel ignore those who knock (a filter of four BPF
-instructions on the socket: no SYN passes); who is inside already is accepted as ever. After a moment nobody is on the
-way in, and closing loses nothing. Who was ignored knocks again a second later, and is refused in time to go elsewhere.
+them the requests that they have sent. So `shut_out` first lets the kernel ignore those who knock: the socket takes only
+packets that no router has touched and whose sender counts down from 255, which is nobody (IP_MINTTL; it needs no
+privilege, as a packet filter may). Who is inside already is accepted as ever, and `let_in` lifts the rule from the
+connections that inherited it. After a moment nobody is on the way in, and closing loses nothing. Who was ignored knocks
+again a second later, and is refused in time to go elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
+import os
 import socket
-import struct
 
-_SO_ATTACH_FILTER = 26  # of Linux; the socket module does not name it
-_FLAGS, _SYN, _ACK = 13, 0x02, 0x10  # the byte of a TCP header, and its bits
-_NO_SYN = (
-    (0x30, 0, 0, _FLAGS),  # load the byte
-    (0x54, 0, 0, _SYN | _ACK),  # keep the two bits
-    (0x15, 0, 1, _SYN),  # a SYN, and no answer to one?
-    (0x06, 0, 0, 0),  # drop
-    (0x06, 0, 0, 0xFFFFFFFF),  # pass
-)
+_IP_MINTTL, _IPV6_MINHOPCOUNT = 21, 73  # of Linux; the socket module does not name them
 
 
 def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
@@ -43,10 +36,19 @@ def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
 
 
 def shut_out(sock: socket.socket) -> None:
-    """Let a listening socket take no new clients; where the kernel knows no such filter, nothing happens."""
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in _NO_SYN)
-    program = ctypes.create_string_buffer(code)
+    """Let a listening socket take no new clients; where the kernel knows no such rule, nothing happens."""
+    _least(sock, 255)
+
+
+def let_in(descriptor: int) -> None:
+    """Lift the rule from a connection that was accepted after `shut_out`."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as sock:
+        _least(sock, 0)
+
+
+def _least(sock: socket.socket, hops: int) -> None:
     with contextlib.suppress(OSError):
-        sock.setsockopt(
-            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_NO_SYN), ctypes.addressof(program))
-        )
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MINTTL, hops)
+    if sock.family == socket.AF_INET6:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MINHOPCOUNT, hops)

@@ -37,7 +37,7 @@ from perch.predictor.handler import Handler
 
 from .connection import Connection, Limits, Request
 from .exchange import Context, make_event, path_of, refusal, to_bytes
-from .port import shut_out
+from .port import let_in, shut_out
 from .settings import ServeSettings
 
 _QUIET_S = 0.5
@@ -118,6 +118,8 @@ class Worker:
     def opened(self, connection: Connection) -> None:
         """A client connected."""
         self._connections.add(connection)
+        if self._stopping.is_set():
+            let_in(connection.descriptor)
         if len(self._connections) > self._settings.connections:
             connection.refuse(503, f"this server takes {self._settings.connections:,} clients at a time; come again")
 
