@@ -34,7 +34,7 @@ def link(folder: Path, packages: list[str]) -> Path:
     """Make a folder with some of this environment's packages, standing in for the ones built for Lambda."""
     folder.mkdir()
     for package in set(packages):
-        module = package.removesuffix(".py")
+        module = package.partition(".")[0]  # a module may be a file: name.py, name.cpython-313-….so
         found = importlib.util.find_spec(module)
         if found is not None and found.submodule_search_locations:
             (folder / package).symlink_to(next(iter(found.submodule_search_locations)))
