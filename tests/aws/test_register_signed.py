@@ -390,7 +390,7 @@ def test_what_was_refused_stays_refused(deployment, put, go, trust):
     assert go(put("models/digits/v1/model.onnx", DATA)).status == "registered"
 
 
-def test_a_corrected_signature_is_enough_when_only_the_signature_was_seen(deployment, put, go, trust):
+def test_a_corrected_signature_alone_does_not_revive_an_artifact_that_was_marked(deployment, put, go, trust):
     """Both were marked, so both are uploaded again; the reason says so."""
     trust(TEAM, required=True)
     go(put("models/digits/v1/model.onnx", DATA))
