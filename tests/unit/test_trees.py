@@ -400,3 +400,11 @@ def test_reading_leaves_the_file_as_it_is() -> None:
     text = leafwise("binary").model_to_string().encode()
     assert copy.copy(read_xgboost(memoryview(raw)).features) == FEATURES
     assert read_lightgbm(memoryview(text)).features == FEATURES
+
+
+def test_numbers_that_would_become_too_many_objects_are_refused() -> None:
+    """A byte each in the file, thirty-two in memory."""
+    count = 13_000_000
+    learner = b"{L" + (7).to_bytes(8, "big") + b"learner" + b"[$U#L" + count.to_bytes(8, "big") + bytes(count) + b"}"
+    with pytest.raises(ArtifactRefused, match="13,000,000 numbers"):
+        inspect("m.ubj", learner)

@@ -28,8 +28,8 @@ from .inspected import Inspected
 from .trees import MAX_BYTES, MAX_TARGETS, Forest, Trees, grow
 from .ubjson import read_ubjson
 
-MAX_COMMAS = 12_000_000
-"""Of JSON: what bounds the numbers in it, and so the memory that they take when they are read (24 bytes each)."""
+MAX_NUMBERS = 12_000_000
+"""What bounds the memory that they take when they are read (up to 32 bytes each); in JSON a comma counts as one."""
 
 OBJECTIVES: Mapping[str, tuple[str, bool]] = {
     "binary:logistic": ("sigmoid", True),
@@ -148,12 +148,22 @@ def _document(data: Data) -> _Document:
     is_json = bytes(data[1:2]) in b'" \t\r\n'
     try:
         if not is_json:
-            return msgspec.convert(_plain(read_ubjson(data)), _Document)
-        if _count(data, b",") > MAX_COMMAS:
-            raise ArtifactRefused(f"the JSON has more than {MAX_COMMAS:,} numbers; save the model as UBJSON (*.ubj)")
+            value = read_ubjson(data)
+            if (count := _kept(value)) > MAX_NUMBERS:
+                raise ArtifactRefused(f"the model has {count:,} numbers; at most {MAX_NUMBERS:,} are served")
+            return msgspec.convert(_plain(value), _Document)
+        if _count(data, b",") > MAX_NUMBERS:
+            raise ArtifactRefused(f"the JSON has more than {MAX_NUMBERS:,} numbers; save the model as UBJSON (*.ubj)")
         return msgspec.json.decode(data, type=_Document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactRefused(f"the file is not a readable XGBoost model: {str(error)[:200]}") from error
+
+
+def _kept(value: Any) -> int:
+    """How many numbers of arrays `_plain` would make objects of."""
+    if isinstance(value, dict):
+        return sum(_kept(one) for name, one in value.items() if name not in _UNUSED)
+    return value.size if isinstance(value, np.ndarray) else sum(map(_kept, value)) if isinstance(value, list) else 0
 
 
 def _plain(value: Any) -> Any:
