@@ -56,9 +56,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
 def put_signed(cloud: Trial, folder: str, files: dict[str, bytes]) -> None:
     """Upload files with their signature before the one that comes last."""
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    statement = (
-        Statement(model="folder", files=digests) if others else Statement(model=first, files={WHOLE: digests[first]})
-    )
+    statement = Statement(model="folder", files=digests)
     for name, data in {"model.sig": sign_statement(statement, TEAM), **files}.items():
         cloud.put(f"{folder}/{name}", data)
 
