@@ -2,10 +2,14 @@
 
 Each engine is a module of its own that is imported only when a function asks for it: torch takes seconds, and neither
 is installed where the other runs.
+
+onnxruntime tells its maker over the network which models are loaded, unless this variable is there when it is imported
+(its `disable_telemetry_events` comes too late), so importing any engine of this package sets it first.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +19,8 @@ from numpy.typing import NDArray
 from perch.artifacts.data import Data
 from perch.artifacts.signature import Signature
 from perch.domain.formats import FORMATS, named
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class Model(Protocol):
