@@ -195,7 +195,7 @@ def write_safetensors(path: Path, layers: int) -> None:
     """The same in torch."""
     import torch
 
-    from perch.predictor.torch_export import export_safetensors
+    from perch.export.torch_export import export_safetensors
 
     path = path.with_suffix(".safetensors")
     module = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH) for _ in range(layers)))

@@ -25,11 +25,11 @@ import torch
 from torch import nn
 
 from benchmarks.report import save
+from perch.export.torch_export import to_safetensors
+from perch.export.torch_programs import export_pt2, export_torchscript
 from perch.predictor.runtimes.pt2 import load_pt2
 from perch.predictor.runtimes.torch import load_torch
 from perch.predictor.runtimes.torchscript import load_torchscript
-from perch.predictor.torch_export import to_safetensors
-from perch.predictor.torch_programs import export_pt2, export_torchscript
 
 ROUNDS, CALLS = 60, 200
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from examples.digits.data import HEAVY, VERY_HEAVY, Scans, ink_table, smeared, split
-from perch.predictor.torch_export import to_safetensors
+from perch.export.torch_export import to_safetensors
 from perch.predictor.torch_layers import Sum, ToIndex
 
 

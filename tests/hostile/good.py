@@ -46,7 +46,7 @@ def _module() -> Any:
 
 
 def _safetensors() -> bytes:
-    from perch.predictor.torch_export import to_safetensors
+    from perch.export.torch_export import to_safetensors
 
     return to_safetensors(_module())
 
@@ -61,7 +61,7 @@ def _written(write: Callable[[Path], Any]) -> bytes:
 def _pt2() -> bytes:
     import torch
 
-    from perch.predictor.torch_programs import export_pt2
+    from perch.export.torch_programs import export_pt2
 
     return _written(lambda path: export_pt2(_module(), path, torch.zeros(2, 3)))
 
@@ -69,7 +69,7 @@ def _pt2() -> bytes:
 def _torchscript() -> bytes:
     import torch
 
-    from perch.predictor.torch_programs import export_torchscript
+    from perch.export.torch_programs import export_torchscript
 
     return _written(lambda path: export_torchscript(_module(), path, torch.zeros(2, 3)))
 
@@ -79,7 +79,7 @@ def _state_dict() -> bytes:
 
     import torch
 
-    from perch.predictor.torch_export import architecture_of
+    from perch.export.torch_export import architecture_of
 
     module = _module()
     saved = {"perch.architecture": json.dumps(architecture_of(module)), "state_dict": module.state_dict()}

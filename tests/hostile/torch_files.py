@@ -48,7 +48,7 @@ def state_dict() -> bytes:
     import torch
     from torch import nn
 
-    from perch.predictor.torch_export import export_state_dict
+    from perch.export.torch_export import export_state_dict
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2)).eval()
@@ -61,7 +61,7 @@ def script() -> bytes:
     import torch
     from torch import nn
 
-    from perch.predictor.torch_programs import export_torchscript
+    from perch.export.torch_programs import export_torchscript
 
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval()

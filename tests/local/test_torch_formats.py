@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from perch.predictor.torch_export import export_state_dict
-from perch.predictor.torch_programs import export_pt2, export_torchscript
+from perch.export.torch_export import export_state_dict
+from perch.export.torch_programs import export_pt2, export_torchscript
 from tests.hostile.pickles import Runs
 from tests.hostile.torch_files import members, zipped
 from tests.local.whole import Trial, trial

@@ -63,7 +63,7 @@ def torch_model(favourite: int, *, fragile: bool = False) -> bytes:
     import torch
     from torch import nn
 
-    from perch.predictor.torch_export import to_safetensors
+    from perch.export.torch_export import to_safetensors
     from perch.predictor.torch_layers import Sum, ToIndex
 
     weights, bias = _weights(favourite)

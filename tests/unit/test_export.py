@@ -32,9 +32,9 @@ from perch.export import Exported, quantised, to_onnx
 from perch.export import to_safetensors as write_safetensors
 from perch.export.equivalence import Limits, compare
 from perch.export.sample import Sample, make_sample, read_sample
+from perch.export.torch_export import to_safetensors
 from perch.export.torch_onnx import module_to_onnx
-from perch.predictor.torch_export import to_safetensors
-from perch.predictor.torch_programs import export_pt2
+from perch.export.torch_programs import export_pt2
 from tests.hostile.good import GOOD
 
 CHANCE = np.random.default_rng(7)

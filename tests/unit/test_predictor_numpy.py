@@ -16,9 +16,9 @@ from torch import nn
 
 from perch.artifacts import inspect
 from perch.artifacts.layers import IN_NUMPY
+from perch.export.torch_export import export_safetensors
 from perch.predictor.runtimes.numpy import STEPS, load_numpy
 from perch.predictor.runtimes.torch import load_torch
-from perch.predictor.torch_export import export_safetensors
 from perch.predictor.torch_layers import Sum
 
 CLOSE = 1e-5

@@ -19,9 +19,9 @@ from perch.artifacts import ArtifactRefused, inspect
 from perch.artifacts.architecture import check_architecture
 from perch.artifacts.layers import KINDS
 from perch.domain.model import Pointer
+from perch.export.torch_export import architecture_of, export_safetensors, to_safetensors
 from perch.predictor.handler import make_handler
 from perch.predictor.runtimes.torch import CLASSES, load_torch
-from perch.predictor.torch_export import architecture_of, export_safetensors, to_safetensors
 from perch.predictor.torch_layers import Sum, ToIndex
 
 MODULES: dict[str, nn.Module] = {

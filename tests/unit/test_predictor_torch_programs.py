@@ -21,12 +21,12 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from perch.artifacts import ArtifactRefused, inspect
 from perch.domain.model import Pointer
+from perch.export.torch_export import export_state_dict
+from perch.export.torch_programs import export_pt2, export_torchscript
 from perch.predictor.errors import RequestRefused
 from perch.predictor.handler import make_handler
 from perch.predictor.runtimes import loader_of
 from perch.predictor.runtimes.pt2 import Pt2Module, load_pt2
-from perch.predictor.torch_export import export_state_dict
-from perch.predictor.torch_programs import export_pt2, export_torchscript
 from tests.hostile.torch_files import program, script, state_dict
 
 

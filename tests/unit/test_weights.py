@@ -19,11 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from perch.artifacts.safetensors_file import read_header
 from perch.domain.memory import has_room_to_prepare, needed_mb
+from perch.export.torch_export import export_safetensors
+from perch.predictor.runtimes import onnx as onnx_runtime
 from perch.predictor.runtimes import onnx_weights
 from perch.predictor.runtimes.onnx import OnnxModel
 from perch.predictor.runtimes.onnx_weights import Outline, take_apart
 from perch.predictor.runtimes.torch import load_torch, tensors_of
-from perch.predictor.torch_export import export_safetensors
 
 LITTLE, PLENTY = 1.0, 1e6  # MB of memory: none for prepared weights, or enough
 
@@ -262,6 +263,7 @@ def test_weights_of_any_size_type_and_name_are_the_same(
 ) -> None:
     """With a low limit, weights stand close together; none is moved into another."""
     monkeypatch.setattr(onnx_weights, "LARGE", 130)
+    monkeypatch.setattr(onnx_runtime, "SMALL", 0)
     weights = {f"{name}{i}": random(*shape).astype(kind) for i, (shape, kind) in enumerate(zip(shapes, kinds))}  # noqa: B905 - as many as there are shapes
     nodes = [helper.make_node("Cast", [key], [f"out{i}"], to=TensorProto.FLOAT) for i, key in enumerate(weights)]
     outputs = [f"out{i}" for i in range(len(weights))]

@@ -22,7 +22,7 @@ _SERVED = "served are " + ", ".join(
 
 _TORCH = (
     "a torch pickle can run code when it is loaded; export with torch.export (.pt2), to safetensors with "
-    "perch.predictor.torch_export.export_safetensors, or to ONNX"
+    "perch.export.torch_export.export_safetensors, or to ONNX"
 )
 _PICKLE = "a pickle can run code when it is loaded; export to ONNX (scikit-learn: skl2onnx.to_onnx)"
 

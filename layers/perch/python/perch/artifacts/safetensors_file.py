@@ -87,7 +87,7 @@ def read_architecture(header: Header) -> Architecture:
     if text is None:
         raise ArtifactRefused(
             f"the header's metadata has no {ARCHITECTURE_KEY}, so nothing says which layers the tensors belong to; "
-            "export with perch.predictor.torch_export.export_safetensors"
+            "export with perch.export.torch_export.export_safetensors"
         )
     architecture = parse_architecture(text)
     wanted = architecture.tensors

@@ -28,7 +28,7 @@ from .zip_archive import Archive, read_archive
 MAX_PICKLE = 16 * 1024 * 1024
 
 WAY_OUT = (
-    'save {"perch.architecture": …, "state_dict": …} with perch.predictor.torch_export.export_state_dict, '
+    'save {"perch.architecture": …, "state_dict": …} with perch.export.torch_export.export_state_dict, '
     "or export with torch.export (.pt2) or to ONNX"
 )
 _MEMBERS = re.compile(

@@ -10,7 +10,7 @@ operators can, and a list of all that torch may have compiled in cannot be kept.
 its endpoint opted in and a trusted key has signed it, and even then not with an operator that reads or writes files
 (`aten::from_file`, `aten::save`) or that torch has not brought itself.
 
-A signature is not part of the format: `perch.predictor.torch_programs.export_torchscript` puts it in.
+A signature is not part of the format: `perch.export.torch_programs.export_torchscript` puts it in.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_signature(metadata: Mapping[str, str]) -> Signature:
     if text is None:
         raise ArtifactRefused(
             f"the archive has no extra/{SIGNATURE_KEY}, so nothing says what the model takes; export with "
-            "perch.predictor.torch_programs.export_torchscript"
+            "perch.export.torch_programs.export_torchscript"
         )
     try:
         signature = replace(Signature.from_json(json.loads(text)), ranges=None)

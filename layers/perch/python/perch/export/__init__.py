@@ -13,7 +13,7 @@ For users, on their machine; no function of the cloud holds this room.
     onnx_file         what every written file has in common
     quantise          smaller numbers
     equivalence       before against after, in numbers
-    torch_module      an nn.Module as a safetensors file
+    torch_export, torch_programs      modules as the files that the torch runtime serves
 
 Left to others: whether an artifact is harmless (`perch.artifacts`), and serving it.
 """

@@ -17,9 +17,9 @@ from perch.artifacts.safetensors_file import Header, read_architecture, read_hea
 from perch.artifacts.signature import Signature, Tensor
 from perch.artifacts.state_dict_file import read_state_dict
 from perch.domain.errors import Refused
+from perch.export.torch_export import to_safetensors
 from perch.predictor.runtimes.pt2 import Pt2Module
 from perch.predictor.runtimes.torch import build, tensors_of
-from perch.predictor.torch_export import to_safetensors
 
 from .equivalence import Runnable
 from .sample import Sample

@@ -10,5 +10,5 @@ crash, so that its probe can report why.
     runtimes/                              ONNX and torch, each imported only by the function that runs it
     decode · answer · encode · telemetry · handler
                                            the request path
-    torch_export · torch_layers            for users who train: write the artifact that the torch runtime serves
+    torch_layers                           layers that torch does not have and a served architecture may use
 """

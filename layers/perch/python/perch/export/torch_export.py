@@ -27,9 +27,8 @@ from perch.artifacts.layers import KINDS
 from perch.artifacts.outputs import OUTPUT_KEY
 from perch.artifacts.safetensors_file import ARCHITECTURE_KEY, inspect_safetensors
 from perch.artifacts.state_dict_file import inspect_torch_zip
-
-from .runtimes.torch import build
-from .torch_layers import Sum, ToIndex
+from perch.predictor.runtimes.torch import build
+from perch.predictor.torch_layers import Sum, ToIndex
 
 _OURS = {Sum: "Sum", ToIndex: "ToIndex"}
 

@@ -26,8 +26,7 @@ from perch.artifacts.outputs import OUTPUT_KEY
 from perch.artifacts.pt2_file import inspect_pt2
 from perch.artifacts.signature import Signature, Tensor
 from perch.artifacts.torchscript_file import SIGNATURE_KEY, inspect_torchscript
-
-from .runtimes.tensor_views import ARRAYS
+from perch.predictor.runtimes.tensor_views import ARRAYS
 
 Example: TypeAlias = "torch.Tensor | Sequence[torch.Tensor]"
 """The inputs of one request, in the order of `forward`; the first dimension of each is its rows, two or more."""
