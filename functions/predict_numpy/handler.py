@@ -1,5 +1,5 @@
 """Predict with small networks in NumPy (safetensors). The model is loaded here, at import: Lambda's init phase."""
 
-from perch.predictor.handler import make_handler
+from perch.predictor.startup import start
 
-handler = make_handler(runtime="numpy")
+handler = start(runtime="numpy")

@@ -1,5 +1,5 @@
 """Predict with ONNX models. The model is loaded here, at import, which is Lambda's init phase."""
 
-from perch.predictor.handler import make_handler
+from perch.predictor.startup import start
 
-handler = make_handler(runtime="onnx")
+handler = start(runtime="onnx")

@@ -1,5 +1,5 @@
 """Predict with scikit-learn models (skops, joblib). The model is loaded here, at import: Lambda's init phase."""
 
-from perch.predictor.handler import make_handler
+from perch.predictor.startup import start
 
-handler = make_handler(runtime="sklearn")
+handler = start(runtime="sklearn")

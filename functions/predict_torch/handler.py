@@ -1,5 +1,5 @@
 """Predict with torch models (safetensors). The model is loaded here, at import, which is Lambda's init phase."""
 
-from perch.predictor.handler import make_handler
+from perch.predictor.startup import start
 
-handler = make_handler(runtime="torch")
+handler = start(runtime="torch")

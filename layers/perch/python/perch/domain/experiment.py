@@ -23,7 +23,7 @@ from functools import cached_property
 
 from perch.domain.codec import dump, load
 from perch.domain.errors import Invalid
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 PARTS = 10_000
 """Shares are whole parts of this many, so that they are exact: one part is 0.01 %."""

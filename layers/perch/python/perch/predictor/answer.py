@@ -16,9 +16,9 @@ The first output of each kind counts. scikit-learn's ZipMap (a dict per row) is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,8 +41,7 @@ class Answer(NamedTuple):
         return {"predictions": self.predictions, "probabilities": self.probabilities}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """Where in a model's outputs the answer is.
 
     `labels`, `scores` and `values` are positions; `meaning` says what the scores are: `probabilities`, `logits`, or

@@ -27,14 +27,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 from .tensors import is_finite, to_bytes
 
 if TYPE_CHECKING:
     from .shared_cache import SharedCache
-
-HEADER = "x-perch-cache"
 
 _OVERHEAD = 500
 """Bytes that an entry takes beside its arrays' elements: the key, the list, and the arrays themselves, about."""
@@ -90,6 +88,10 @@ class Cache:
         self._keep(key, kept, now + self.ttl_s)
         if self.shared is not None:
             self.shared.put(key, kept, now + self.ttl_s, now)
+
+    def memo(self, revision: str, now: float, *, fresh: bool = False) -> Memo:
+        """Return this cache as one request to a revision meets it."""
+        return Memo(self, revision, now, fresh)
 
     def _keep(self, key: bytes, outputs: list[Any], expires: float) -> None:
         entry = _Entry(outputs, expires, _OVERHEAD + sum(map(_size, outputs)))

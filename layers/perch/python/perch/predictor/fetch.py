@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 from .errors import ArtifactUnreachable, ModelUnavailable
 from .s3 import NoCredentials, S3Object
@@ -57,6 +57,7 @@ def fetch_artifact(
     part: int = PART,
     connections: int = CONNECTIONS,
     wait: Callable[[float], None] = time.sleep,
+    source: S3Object | None = None,
 ) -> Hashed:
     """Read the bytes that a pointer names, and hash them.
 
@@ -68,6 +69,7 @@ def fetch_artifact(
         part: bytes of a part of a larger one.
         connections: parts that are under way at once.
         wait: waits some seconds before a part is tried again.
+        source: the object as `locate` found it, if it was asked.
 
     Returns:
         The whole object as a read-only view, and its SHA-256, which is still to be compared (`verify`).
@@ -76,14 +78,11 @@ def fetch_artifact(
         ModelUnavailable: S3 refused, or the object is not of the registered size.
         ArtifactUnreachable: S3 could not be asked, after retries.
     """
-    where = f"s3://{bucket}/{pointer.key} (version {pointer.version_id})"
+    where = _where(bucket, pointer)
     size = pointer.size
     if size < 1:
         raise ModelUnavailable(f"{where} was registered with {size} bytes, so it was not read")
-    try:
-        source = S3Object(bucket, pointer.key, pointer.version_id, environ)
-    except (NoCredentials, OSError) as error:
-        raise ArtifactUnreachable(f"{where} could not be fetched: {error}") from error
+    source = source or locate(bucket, pointer, environ)
     memory = memoryview(_memory(size))
     download = _Download(source, where, memory, wait)
     digest = hashlib.sha256()
@@ -94,6 +93,18 @@ def fetch_artifact(
         for piece in download.in_parts(parts, connections):
             digest.update(piece)
     return Hashed(data=memory.toreadonly(), sha256=digest.hexdigest())
+
+
+def locate(bucket: str, pointer: Pointer, environ: Mapping[str, str] = os.environ) -> S3Object:
+    """Find out where an object is and who may read it. Raises `ArtifactUnreachable`."""
+    try:
+        return S3Object(bucket, pointer.key, pointer.version_id, environ)
+    except (NoCredentials, OSError) as error:
+        raise ArtifactUnreachable(f"{_where(bucket, pointer)} could not be fetched: {error}") from error
+
+
+def _where(bucket: str, pointer: Pointer) -> str:
+    return f"s3://{bucket}/{pointer.key} (version {pointer.version_id})"
 
 
 def _memory(size: int) -> mmap.mmap:

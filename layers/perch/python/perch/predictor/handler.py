@@ -17,10 +17,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import capture, telemetry
-from .cache import Memo, read_cache
 from .errors import ModelUnavailable, PredictionFailed, RequestRefused
 from .fetch import fetch_artifact
 from .identity import client_id
@@ -30,6 +29,9 @@ from .operations import Revision, refusal, respond
 from .restore import after_restore
 from .routes import INFERENCE, Routes, is_protocols
 from .variants import VARIANT, Choice, Variants, load_variants
+
+if TYPE_CHECKING:
+    from .cache import Cache
 
 Handler = Callable[[dict[str, Any], Any], dict[str, Any]]
 
@@ -48,7 +50,7 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
     """
     variables = os.environ if environ is None else environ
     endpoint = variables.get("PERCH_ENDPOINT", "")
-    cache = read_cache(variables)
+    cache = _cache(variables)
     journal = Journal(
         endpoint=endpoint,
         share=capture.read_share(variables),
@@ -67,7 +69,7 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         asked = event.get("requestContext") or {}
         stage, named = asked.get("stage"), client_id(event)
         at = asked.get("timeEpoch") or int(time.time() * 1000)
-        memo = None if cache is None or stage in NO_TRAFFIC else Memo(cache, revision, at / 1000, fresh=cold)
+        memo = None if cache is None or stage in NO_TRAFFIC else cache.memo(revision, at / 1000, fresh=cold)
         served, choice = variants.champion if variants else None, None
         try:
             route = routes.find(event)
@@ -96,6 +98,14 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
 
     after_restore(begin_again)
     return handler
+
+
+def _cache(environ: Mapping[str, str]) -> Cache | None:
+    if not environ.get("PERCH_CACHE"):
+        return None
+    from .cache import read_cache  # noqa: PLC0415 - most endpoints have none
+
+    return read_cache(environ)
 
 
 def _load(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> tuple[Variants | None, str]:

@@ -8,16 +8,18 @@ of the process; the client is told what was raised, the log where.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
 
 from . import telemetry
 from .answer import Answer
-from .cache import Memo
 from .errors import PredictionFailed, RequestRefused, UnusableAnswer
 from .loading import Served, first_line
 from .telemetry import Found
+
+if TYPE_CHECKING:
+    from .cache import Memo
 
 
 class Inferred(NamedTuple):

@@ -10,18 +10,21 @@ scalar a row each, so that a record has a name for each. Any other is asked by t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
 
 from .errors import RequestRefused
-from .limits import Limits, limits_of
 from .tensors import KINDS, datatype_of
+
+if TYPE_CHECKING:
+    from .limits import Limits
 
 Axes = Mapping[str, Sequence[str | None]]
 """Of inputs by name: the names of their dimensions, None for one that has none."""
@@ -30,8 +33,7 @@ _BATCH = "batch"
 """The name of a variable first dimension that has none of its own."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interface:
+class Interface(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Inputs by name, outputs that can be asked for (position among all, and what it is), names of dimensions."""
 
     inputs: Mapping[str, Tensor]
@@ -116,7 +118,7 @@ class Interface:
             if shape is None or len(shape) != array.ndim:
                 shape = (-1,) * array.ndim if tensor.datatype != "SEQUENCE" else (-1, array.shape[1])
             found[tensor.name] = (position, Tensor(name=tensor.name, datatype=datatype, shape=shape))
-        return replace(self, outputs=found)
+        return msgspec.structs.replace(self, outputs=found)
 
     def as_declared(self) -> Interface:
         """Return this interface for a model that zeros say nothing about: with the outputs that are tensors."""
@@ -125,7 +127,7 @@ class Interface:
             for name, (position, tensor) in self.outputs.items()
             if tensor.datatype in DATATYPES
         }
-        return replace(self, outputs=kept)
+        return msgspec.structs.replace(self, outputs=kept)
 
 
 def interface_of(signature: Signature, axes: Axes | None = None) -> Interface:
@@ -140,8 +142,14 @@ def interface_of(signature: Signature, axes: Axes | None = None) -> Interface:
         axes=named,
         matrix=signature.inputs[0] if signature.is_matrix else None,
         signature=signature,
-        limits=limits_of(signature),
+        limits=None if signature.ranges is None else _limits(signature),
     )
+
+
+def _limits(signature: Signature) -> Limits | None:
+    from .limits import limits_of  # noqa: PLC0415 - most models declare none
+
+    return limits_of(signature)
 
 
 def as_array(output: Any) -> NDArray[Any] | None:

@@ -6,8 +6,9 @@ The line of a probe or a replay has no metrics, and neither is captured: they ar
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+import msgspec
 
 from . import capture, telemetry
 from .identity import pseudonym, well_formed
@@ -42,8 +43,7 @@ class Noted(NamedTuple):
     cold: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class Journal:
+class Journal(msgspec.Struct, frozen=True, kw_only=True):
     """Writes for one endpoint; `share` of the answered requests are captured, `salt` goes into users' pseudonyms."""
 
     endpoint: str

@@ -1,6 +1,6 @@
 """The init phase: from the environment to a model that is ready, or to the reason why there is none.
 
-    PERCH_POINTER → Pointer → fetch → verify → runtime.load → one row of zeros → Served
+    PERCH_POINTER → wanted → engine imported → fetch → verify → load → one row of zeros → Served
 
 Nothing parses a byte before `verify` has compared all of them. Whatever a loader raises becomes the sentence that this
 revision answers with.
@@ -9,24 +9,24 @@ revision answers with.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from perch.artifacts.data import Data
-from perch.domain.formats import formats_of
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 from .answer import Reading, learn_reading
 from .errors import ModelUnavailable, UnusableAnswer
 from .interface import Interface, interface_of
 from .runtimes import Model, loader_of, zero_row
 from .verify import Hashed, verify
+from .wanted import wanted
 
 Fetch = Callable[[str, Pointer], Data | Hashed]
 """Reads, from a bucket, the bytes that a pointer names, and may have hashed them on the way."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Served:
+class Served(msgspec.Struct, frozen=True, kw_only=True):
     """A model that is ready: which one, how to run it, what it takes and gives, and how to read predictions out of it.
 
     `reading` is None when its outputs hold no predictions; such a model is asked by the names of its outputs.
@@ -45,28 +45,22 @@ def load_served(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Serve
         ModelUnavailable: there is none, it is not what was registered, or it does not load.
         ArtifactUnreachable: the store did not answer.
     """
-    pointer = _pointer(environ)
-    if pointer.mistrust:
-        raise ModelUnavailable(pointer.mistrust)
-    loadable = formats_of(runtime)
-    if pointer.format not in loadable:
-        raise ModelUnavailable(
-            f"{pointer.model} {pointer.version} is a {pointer.format} artifact; "
-            f"the {runtime} runtime loads {', '.join(loadable)}"
-        )
-    bucket = environ.get("PERCH_STORE")
-    if not bucket:
-        raise ModelUnavailable("PERCH_STORE is not set, so there is no store to fetch the model from")
+    bucket, pointer = wanted(runtime, environ)
+    try:
+        load = loader_of(pointer.format, runtime)  # an engine, imported while the bytes may be on their way
+    except Exception as error:
+        raise _failed(f"what loads {pointer.format} cannot be imported", error) from error
     data = verify(fetch(bucket, pointer), pointer)
     try:
-        model = loader_of(pointer.format, runtime)(data)
+        model = load(data)
         interface, reading = _learn(model)
     except Exception as error:
-        raise ModelUnavailable(
-            f"{pointer.model} {pointer.version} was verified but does not load: {type(error).__name__}: "
-            f"{first_line(error)}"
-        ) from error
+        raise _failed(f"{pointer.model} {pointer.version} was verified but does not load", error) from error
     return Served(pointer=pointer, model=model, interface=interface, reading=reading)
+
+
+def _failed(what: str, error: Exception) -> ModelUnavailable:
+    return ModelUnavailable(f"{what}: {type(error).__name__}: {first_line(error)}")
 
 
 def _learn(model: Model) -> tuple[Interface, Reading | None]:
@@ -93,13 +87,3 @@ def first_line(error: BaseException) -> str:
     """The first line of an exception's message, shortened: fit for a client, without paths of a stack trace."""
     text = str(error).strip() or "no message"
     return text.splitlines()[0][:300]
-
-
-def _pointer(environ: Mapping[str, str]) -> Pointer:
-    text = environ.get("PERCH_POINTER")
-    if not text:
-        raise ModelUnavailable("no model has been deployed to this endpoint yet; upload one to the model store")
-    try:
-        return Pointer.from_json(text)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelUnavailable(f"PERCH_POINTER is not a pointer to a model: {error}") from error

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import pybase64
 
 from perch.domain.formats import FORMATS
@@ -21,8 +21,6 @@ from perch.domain.formats import FORMATS
 from . import protocol, server
 from .answer import Answer
 from .body import body_of
-from .cache import HEADER as CACHE
-from .cache import Memo
 from .decode import decode
 from .encode import encode
 from .errors import RequestRefused
@@ -33,9 +31,13 @@ from .routes import INFERENCE, Route
 from .telemetry import Found
 from .variants import Variants
 
+if TYPE_CHECKING:
+    from .cache import Memo
+
 MAX_ANSWER = 6_000_000
 """Characters of an answer's body; Lambda takes 6,291,556 bytes with everything around it."""
 
+CACHE = "x-perch-cache"
 _JSON = "application/json"
 
 
@@ -74,8 +76,7 @@ class Call(NamedTuple):
     memo: Memo | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Revision:
+class Revision(msgspec.Struct, frozen=True, kw_only=True):
     """One revision of an endpoint: its models, or the reason why it has none."""
 
     endpoint: str

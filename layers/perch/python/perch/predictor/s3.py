@@ -21,9 +21,8 @@ import http.client
 import json
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 CONNECT_S, READ_S = 2.0, 5.0
@@ -32,8 +31,7 @@ CONNECT_S, READ_S = 2.0, 5.0
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
 
-@dataclass(frozen=True, kw_only=True)
-class Credentials:
+class Credentials(NamedTuple):
     """Who asks; `token` is empty for keys that do not expire."""
 
     access_key: str
@@ -126,6 +124,8 @@ def _container(environ: Mapping[str, str]) -> Credentials | None:
         address = f"http://169.254.170.2{relative}"
     if not address:
         return None
+    from pathlib import Path  # noqa: PLC0415 - Lambda's own keys are no file
+
     url, path = urlsplit(address), environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
     kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
     connection = kind(url.netloc, timeout=CONNECT_S)

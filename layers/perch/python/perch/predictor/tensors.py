@@ -16,9 +16,8 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +25,7 @@ from numpy.typing import NDArray
 from .errors import RequestRefused
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A datatype: NumPy's type of an element, and how `struct` packs one (None: it does not)."""
 
     dtype: np.dtype[Any]

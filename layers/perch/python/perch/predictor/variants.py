@@ -15,22 +15,24 @@ users to the others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from perch.domain.errors import Invalid
-from perch.domain.experiment import Split
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 from .errors import ModelUnavailable, RequestRefused
 from .loading import Fetch, Served, load_served
+
+if TYPE_CHECKING:
+    from perch.domain.experiment import Split
 
 USER, VARIANT = "x-perch-user", "x-perch-variant"
 MAX_USER = 256
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variants:
+class Variants(msgspec.Struct, frozen=True, kw_only=True):
     """The models of a revision by variant; without an experiment there is one, and no `split`."""
 
     served: Mapping[str, Served]
@@ -81,8 +83,7 @@ class Variants:
         return {"experiment": {"id": self.split.id, "variants": variants}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """The variant that answers one request; `sticky` when the same user will get the same one again."""
 
     name: str
@@ -106,6 +107,8 @@ def load_variants(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Var
     text = environ.get("PERCH_EXPERIMENT")
     if not text:
         return Variants(served={"": champion})
+    from perch.domain.experiment import Split  # noqa: PLC0415 - most revisions have none
+
     try:
         split = Split.from_json(text)
     except Invalid as error:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from perch.artifacts.data import Data
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 
 from .errors import ModelUnavailable
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hashed:
+class Hashed(NamedTuple):
     """A whole file and the SHA-256 (hexadecimal) of those very bytes, computed while they came in."""
 
     data: Data

@@ -18,7 +18,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -30,7 +30,12 @@ from perch.artifacts.ranges import read_ranges
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
 from perch.domain.memory import has_room_to_prepare
 
-from .onnx_weights import LOCATION, take_apart
+if TYPE_CHECKING:
+    from .onnx_weights import Outline
+
+
+SMALL = 1 << 20
+"""Bytes below which no file has a weight that is worth lending."""
 
 _TYPES: dict[str, tuple[str, type[np.generic]]] = {
     "tensor(float16)": ("FP16", np.float16),
@@ -59,7 +64,7 @@ class OnnxModel:
             data: the whole file; where it was fetched into memory of its own, it is the model's from now on.
             memory_mb: what the process may take.
         """
-        outline = take_apart(data)
+        outline = _outline(data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = _threads()
         options.inter_op_num_threads = 1
@@ -68,7 +73,7 @@ class OnnxModel:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # a failing run raises; its log line would only say so twice
         if outline is not None:
-            options.add_external_initializers_from_files_in_memory([LOCATION], [data], [len(data)])
+            options.add_external_initializers_from_files_in_memory([outline.location], [data], [len(data)])
             options.add_session_config_entry("session.use_external_initializer_file_buffers_directly", "1")
             if not has_room_to_prepare(len(data) / 1e6, memory_mb):
                 options.add_session_config_entry("session.disable_prepacking", "1")
@@ -100,6 +105,15 @@ class OnnxModel:
         """All outputs, from inputs by name."""
         outputs: list[Any] = self._session.run(None, inputs)
         return outputs
+
+
+def _outline(data: Data) -> Outline | None:
+    """The model without the weights that are lent; None if none are."""
+    if len(data) < SMALL:
+        return None
+    from .onnx_weights import take_apart  # noqa: PLC0415 - milliseconds that a small model need not pay
+
+    return take_apart(data)
 
 
 def _threads() -> int:

@@ -48,6 +48,7 @@ class Outline:
 
     model: bytes
     lent: int
+    location: str = LOCATION
 
 
 @dataclass(frozen=True, kw_only=True)
