@@ -282,12 +282,13 @@ def test_export_does_not_replace_a_file_unasked(model: Path, folder: Path) -> No
         (["--to", "safetensors", "--quantize", "dynamic"], "only ONNX files are quantised"),
     ],
 )
-def test_what_export_cannot_do_is_said_in_words(model: Path, arguments: list[str], words: str) -> None:
+def test_what_export_cannot_do_is_said_in_words(model: Path, folder: Path, arguments: list[str], words: str) -> None:
     """With exit code 1 and nothing written."""
-    done = perch("export", model, "-o", "out.onnx", *arguments)
+    output = folder / ("out.safetensors" if "safetensors" in arguments else "out.onnx")
+    done = perch("export", model, "-o", output, *arguments)
     assert done.exit_code == 1
     assert words in done.stderr
-    assert not Path("out.onnx").exists()
+    assert not output.exists()
 
 
 def test_code_is_not_opened_without_trust(folder: Path) -> None:
@@ -303,3 +304,12 @@ def test_quantising_is_refused_where_it_costs_too_many_answers(model: Path) -> N
     assert done.exit_code == 1
     assert "would have" in done.stderr or "is not written" in done.stderr
     assert not Path("out.onnx").exists()
+
+
+def test_a_file_whose_name_would_hide_what_it_is_is_not_written(model: Path, folder: Path) -> None:
+    """Files are known by their endings."""
+    found = perch("export", model, "-o", folder / "model.txt")
+
+    assert found.exit_code == 1
+    assert "call it model.onnx" in found.output
+    assert not (folder / "model.txt").exists()

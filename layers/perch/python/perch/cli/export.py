@@ -53,6 +53,8 @@ def export(
         raise Invalid(f"{output} is there already; --force replaces it")
     if to not in ("onnx", "safetensors"):
         raise Invalid(f"--to is onnx or safetensors, not {to}")
+    if output.suffix.lower() != f".{to}":
+        raise Invalid(f"{output} would not be taken for what it is; call it {output.with_suffix(f'.{to}').name}")
     with progress(f"exporting {model.name}") as tell:
         data, reports, found = _made(
             model,
