@@ -6,6 +6,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from perch.local.compute import DataPlane
-from perch.local.gateway import Gateway
+from perch.local.gateway.gateway import LIMITS, Gateway
 from perch.local.ports import Route
 from tests.local.compute_fakes import ARN, NOON, FakeFunctions, FixedClock, RecordedLogs, RecordedMetrics
 
@@ -416,7 +417,7 @@ def test_a_head_too_large_is_refused(front):
     assert front.ask("GET", "/echo?" + "x" * 11_000)[0] == 431
 
 
-# HTTP
+# HTTP, of which tests/unit/test_http.py says more
 
 
 def test_one_connection_serves_many_requests(front):
@@ -441,64 +442,27 @@ def test_pipelined_requests_are_answered_in_order(front):
     assert found == [*(str(number) for number in range(300) if number % 3), "last"]
 
 
-def test_a_chunked_body_is_put_together(front):
-    """However it is cut."""
-    chunks = iter([b"one ", b"two ", b"three"])
-    event = front.event("POST", "/echo", chunks, {"content-type": "text/plain"})
-
-    assert event["body"] == "one two three"
-
-
-def test_a_client_that_asks_first_is_told_to_go_on(front):
-    """Expect: 100-continue."""
-    with socket.create_connection(front.address, timeout=20) as client:
-        client.sendall(
-            b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-type: text/plain\r\n"
-            b"expect: 100-continue\r\nconnection: close\r\n\r\n"
-        )
-        assert client.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        client.sendall(b"body")
-        got = b""
-        while chunk := client.recv(65536):
-            got += chunk
-
-    assert json.loads(got.split(b"\r\n\r\n", 1)[1])["body"] == "body"
-
-
-def test_head_is_answered_without_a_body(front):
-    """But with the length it would have had."""
-    with front.connect() as client:
-        client.request("HEAD", "/echo")
-        answer = client.getresponse()
-        assert (answer.status, answer.read()) == (200, b"")
-        assert int(answer.headers["content-length"]) > 100
-        client.request("GET", "/echo")
-        assert client.getresponse().status == 200
-
-
-@pytest.mark.parametrize(
-    "data", [b"rubbish\r\n\r\n", b"GET /echo HTTP/1.1\r\nbad header\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"]
-)
-def test_what_is_no_http_is_a_bad_request(front, data):
-    """Answered in words, and the connection closed."""
-    got = front.raw(data, until=b'Bad Request"}')
-
-    assert got.startswith(b"HTTP/1.1 400 ")
-
-
-def test_http_1_0_is_served_and_closed(front):
-    """As its clients expect."""
-    got = front.raw(b"GET /echo HTTP/1.0\r\n\r\n")
-
-    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"connection: close" in got
-
-
-def test_an_upgrade_is_not_taken_up(front):
-    """The request is served as if it had not asked."""
-    got = front.raw(b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n")
-
-    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+def test_what_cannot_be_read_is_refused_as_api_gateway_does(front):
+    """No HTTP, chunks without an end, and half a request; the connection is closed."""
+    limits = replace(LIMITS, body=100, receive_s=0.2)
+    gateway = Gateway(front.plane, front.routes, front.clock, limits=limits)
+    address = urlsplit(gateway.start())
+    chunks = b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;"
+    try:
+        for data, answer in {
+            b"rubbish\r\n\r\n": b'HTTP/1.1 400 Bad Request|{"message":"Bad Request"}',
+            chunks
+            + b"a"
+            * 100_000: b'HTTP/1.1 431 Request Header Fields Too Large|{"message":"Request Header Fields Too Large"}',
+            b"GET /ec": b'HTTP/1.1 408 Request Timeout|{"message":"Request Timeout"}',
+        }.items():
+            with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+                client.sendall(data)
+                got = client.makefile("rb").read()
+            assert (got[: got.index(b"\r\n")] + b"|" + got[got.index(b"{") :]) == answer
+            assert b"apigw-requestid" in got
+    finally:
+        gateway.stop()
 
 
 # Signatures

@@ -11,7 +11,6 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
 from perch.local.json_text import NotJson, dump, parse
@@ -39,10 +38,15 @@ def _message(status: int, text: str) -> Answer:
 BAD_REQUEST = _message(400, "Bad Request")
 FORBIDDEN = _message(403, "Forbidden")
 NOT_FOUND = _message(404, "Not Found")
+TOO_SLOW = _message(408, "Request Timeout")
 TOO_LARGE = _message(413, "Request Entity Too Large")
 HEAD_TOO_LARGE = _message(431, "Request Header Fields Too Large")
 FAILED = _message(500, "Internal Server Error")
 UNAVAILABLE = _message(503, "Service Unavailable")
+
+
+UNREADABLE = {answer.status: answer for answer in (BAD_REQUEST, TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE)}
+"""By status, what a client is told whose request was no HTTP, not whole in time, or too large."""
 
 
 def of_refusal(refused: Refused) -> Answer:
@@ -113,30 +117,3 @@ def _value(value: Any) -> str:
     if text is None or any(ord(letter) < 32 and letter != "\t" for letter in text):
         raise _UnusableError
     return text
-
-
-def encode(answer: Answer, *, request_id: str, date: str, head: bool, keep_alive: bool, http_1_0: bool) -> bytes:
-    """Return an answer as bytes on the wire.
-
-    Args:
-        answer: What to send.
-        request_id: For the `apigw-requestid` header.
-        date: HTTP date.
-        head: The request was a HEAD, so the body stays behind.
-        keep_alive: Whether the connection stays open.
-        http_1_0: The client speaks HTTP/1.0, and has to be told that it does.
-    """
-    try:
-        phrase = HTTPStatus(answer.status).phrase
-    except ValueError:
-        phrase = "Unknown"
-    lines = [f"HTTP/1.1 {answer.status} {phrase}", f"date: {date}"]
-    bodiless = answer.status in (204, 304)
-    if not bodiless:
-        lines.append(f"content-length: {len(answer.body)}")
-    lines += [f"{name}: {value}" for name, value in answer.headers]
-    if not keep_alive or http_1_0:
-        lines.append("connection: keep-alive" if keep_alive else "connection: close")
-    lines += [f"apigw-requestid: {request_id}", "", ""]
-    data = "\r\n".join(lines).encode("utf-8", "replace")
-    return data if head or bodiless else data + answer.body

@@ -11,11 +11,11 @@ Left out: client certificates, JWT and Lambda authorizers, stage variables, cust
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import parse_qsl, unquote
 
+from perch.http.connection import Headers, joined
 from perch.local.gateway.router import Match
 from perch.local.gateway.sigv4 import Caller
 from perch.local.json_text import dump
@@ -42,7 +42,7 @@ def build(
     path: str,
     query: str,
     protocol: str,
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: Headers,
     body: bytes,
     source_ip: str,
     request_id: str,
@@ -113,18 +113,12 @@ def build(
     return dump(event)
 
 
-def _headers(headers: Sequence[tuple[bytes, bytes]], api: Api, source_ip: str) -> tuple[dict[str, str], list[str]]:
-    merged: dict[str, str] = {}
+def _headers(headers: Headers, api: Api, source_ip: str) -> tuple[dict[str, str], list[str]]:
+    merged = joined(headers)
     cookies: list[str] = []
-    for raw_name, raw_value in headers:
-        name = raw_name.decode("latin-1").lower()
-        value = raw_value.decode("latin-1")
-        if name == "cookie":
-            cookies += [cookie for cookie in value.split("; ") if cookie]
-        elif name in merged:
-            merged[name] += "," + value
-        else:
-            merged[name] = value
+    if merged.pop("cookie", None) is not None:
+        values = (value.decode("latin-1") for name, value in headers if name.lower() == b"cookie")
+        cookies = [cookie for value in values for cookie in value.split("; ") if cookie]
     forwarded = merged.get("x-forwarded-for")
     merged["x-forwarded-for"] = f"{forwarded}, {source_ip}" if forwarded else source_ip
     merged["x-forwarded-port"] = str(api.port)

@@ -6,8 +6,9 @@ It keeps nothing of a request and logs nothing; functions do. Virtual time is he
 before its time is read until its answer is written, so the metrics of a request never arrive behind the clock.
 
 A function that takes longer than the integration's timeout is answered for with 503, as HTTP APIs do, and runs on. A
-throttled one is a 503 too; a failed one is a 500. Left out: CORS, throttling by the stage, access logs, mutual TLS,
-custom domains.
+throttled one is a 503 too; a failed one is a 500. Sizes are bounded as documented: 10,240 bytes of request line and
+headers, 10 MB of body. How long clients may take is not documented; here it is half a minute for a request and five
+minutes between two. Left out: CORS, throttling by the stage, access logs, mutual TLS, custom domains.
 """
 
 from __future__ import annotations
@@ -15,19 +16,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import formatdate
+from functools import partial
 from random import Random
 
+from perch.http.answer import DateLine, write_answer
+from perch.http.connection import Connection, Limits, Request, end_overdue
 from perch.local.compute import DataPlane
 from perch.local.gateway import answer as answers
 from perch.local.gateway import event, sigv4
 from perch.local.gateway.answer import Answer
-from perch.local.gateway.protocol import Connection, Request
 from perch.local.gateway.router import Router
 from perch.local.ports import Clock, Invocation, Refused, Routes
+
+LIMITS = Limits(head=10_240, body=10 * 1024 * 1024, receive_s=30, idle_s=300)
 
 
 def _real_now() -> datetime:
@@ -49,6 +52,7 @@ class Gateway:
         region: str = "us-east-1",
         real_now: Callable[[], datetime] = _real_now,
         random: Random | None = None,
+        limits: Limits = LIMITS,
     ) -> None:
         """Make a gateway; `start` opens its port.
 
@@ -62,6 +66,7 @@ class Gateway:
             region: In events.
             real_now: The real time, for the age of signatures.
             random: Where request ids come from.
+            limits: What clients may send, and how long they may take.
         """
         self._dataplane = dataplane
         self._routes = routes
@@ -74,7 +79,9 @@ class Gateway:
         self._generation: int | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._date = (0, "")
+        self._limits = limits
+        self._watch: asyncio.Task[None] | None = None
+        self._date = DateLine()
 
     def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Open the port (0: any free one) and return the URL, without a slash at its end.
@@ -83,10 +90,14 @@ class Gateway:
             OSError: The port is taken.
         """
         loop = self._dataplane.loop
-        server = asyncio.run_coroutine_threadsafe(
-            loop.create_server(lambda: Connection(self), host, port, backlog=1024), loop
-        ).result()
-        self._server = server
+
+        async def listen() -> asyncio.Server:
+            make = partial(Connection, self, self._limits, loop.time)
+            server = await loop.create_server(make, host, port, backlog=1024)
+            self._watch = loop.create_task(end_overdue(self._connections, self._limits))
+            return server
+
+        self._server = server = asyncio.run_coroutine_threadsafe(listen(), loop).result()
         bound = next(sock for sock in server.sockets if sock.family in (socket.AF_INET, socket.AF_INET6))
         self._api = event.Api(
             account_id=self._api.account_id,
@@ -103,6 +114,8 @@ class Gateway:
             if self._server is not None:
                 self._server.close()
                 self._server = None
+            if self._watch is not None:
+                self._watch.cancel()
             for connection in list(self._connections):
                 connection.close()
 
@@ -127,7 +140,7 @@ class Gateway:
         path, _, query = target.partition("?")
         match = self._router.match(request.method, path)
         if match is None:
-            request.connection.send(request, answers.NOT_FOUND)
+            self._send(request, answers.NOT_FOUND)
             return
         caller = None
         if match.route.auth == "AWS_IAM":
@@ -140,10 +153,10 @@ class Gateway:
                 now=self._real_now(),
             )
             if caller is None:
-                request.connection.send(request, answers.FORBIDDEN)
+                self._send(request, answers.FORBIDDEN)
                 return
-        request.request_id = self._new_id()
-        exchange = _Exchange(self._clock, request)
+        request_id = self._new_id()
+        exchange = _Exchange(self._clock, lambda answer: self._send(request, answer, request_id))
         try:
             payload = event.build(
                 self._api,
@@ -154,8 +167,8 @@ class Gateway:
                 protocol="HTTP/1.0" if request.http_1_0 else "HTTP/1.1",
                 headers=request.headers,
                 body=request.body,
-                source_ip=request.connection.source_ip,
-                request_id=request.request_id,
+                source_ip=request.connection.client,
+                request_id=request_id,
                 trace=f"{self._random.getrandbits(96):024x}",
                 at=exchange.at,
                 caller=caller,
@@ -174,18 +187,18 @@ class Gateway:
         """Return an extended request id of API Gateway's shape: 11 bytes in base64."""
         return base64.b64encode(self._random.randbytes(11)).decode()
 
-    def encode(self, request: Request, answer: Answer) -> bytes:
-        """Return an answer as bytes."""
-        now = int(time.time())
-        if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True))
-        return answers.encode(
-            answer,
-            request_id=request.request_id or self._new_id(),
-            date=self._date[1],
-            head=request.method == "HEAD",
-            keep_alive=request.keep_alive,
-            http_1_0=request.http_1_0,
+    def refuse(self, request: Request, status: int, sentence: str) -> bytes:  # noqa: ARG002 - API Gateway has its own
+        """Answer a request that could not be read."""
+        return self._encode(request, answers.UNREADABLE[status], self._new_id())
+
+    def _send(self, request: Request, answer: Answer, request_id: str = "") -> None:
+        data = self._encode(request, answer, request_id or self._new_id())
+        request.connection.send(data, keep_alive=request.keep_alive)
+
+    def _encode(self, request: Request, answer: Answer, request_id: str) -> bytes:
+        headers = (*answer.headers, ("apigw-requestid", request_id))
+        return write_answer(
+            request, answer.status, headers, answer.body, date=self._date.now(), keep_alive=request.keep_alive
         )
 
 
@@ -196,10 +209,10 @@ class _Exchange:
     waiting for an answer, so time would stand still.
     """
 
-    __slots__ = ("_request", "_timer", "at", "open")
+    __slots__ = ("_answer", "_timer", "at", "open")
 
-    def __init__(self, clock: Clock, request: Request) -> None:
-        self._request = request
+    def __init__(self, clock: Clock, answer: Callable[[Answer], None]) -> None:
+        self._answer = answer
         self._timer: asyncio.TimerHandle | None = None
         self.at = clock.now()
         self.open = True
@@ -217,4 +230,4 @@ class _Exchange:
         self.open = False
         if self._timer is not None:
             self._timer.cancel()
-        self._request.connection.send(self._request, answer)
+        self._answer(answer)

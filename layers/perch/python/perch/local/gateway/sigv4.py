@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPMessage
@@ -22,6 +22,8 @@ from typing import cast
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
+from perch.http.connection import Headers, joined
 
 MAX_SKEW = timedelta(minutes=5)
 _AUTHORIZATION = re.compile(
@@ -43,7 +45,7 @@ def verify(
     *,
     method: str,
     target: str,
-    headers: Sequence[tuple[bytes, bytes]],
+    headers: Headers,
     body: bytes,
     now: datetime,
 ) -> Caller | None:
@@ -57,10 +59,7 @@ def verify(
         body: As sent.
         now: The real time, aware.
     """
-    given: dict[str, str] = {}
-    for raw_name, raw_value in headers:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip()
-        given[name] = f"{given[name]},{value}" if name in given else value
+    given = joined((name, value.strip()) for name, value in headers)
     found = _AUTHORIZATION.fullmatch(given.get("authorization", "").strip())
     if found is None:
         return None

@@ -3,7 +3,7 @@
     python -m perch.predictor.serve
 
     supervisor ─► one worker a processor, all on one port        a worker that dies is replaced
-    worker      ─► connection (HTTP/1.1) ─► exchange (request to event) ─► the handler, on one thread
+    worker      ─► perch.http.connection ─► exchange (request to event) ─► the handler, on one thread
                                                                      └─► exchange (answer to bytes)
 
 The event that reaches the handler is API Gateway's (payload format 2.0), except that its body is bytes and needs no

@@ -1,4 +1,4 @@
-"""Between HTTP and the handler: a request becomes an event, what the handler returns becomes bytes.
+"""Between HTTP and the handler: a request becomes an event, what the handler returns becomes an answer.
 
 The event is what API Gateway would make of the request (payload format 2.0), but its body stays bytes: base64 is only
 there because Lambda's events are JSON. So it costs a dictionary, and the handler sees no other difference.
@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+from perch.http.answer import write_answer
+from perch.http.connection import Request, joined
 from perch.predictor.encode import encode
-
-from .connection import Request
-
-_REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Context:
@@ -45,7 +42,7 @@ def make_event(request: Request, path: str, query: str, *, request_id: str, at: 
         request_id: of this request only.
         at: its time, in ms since 1970.
     """
-    headers, method = request.headers, request.method
+    headers, method = joined(request.headers), request.method
     return {
         "version": "2.0",
         "routeKey": "$default",
@@ -56,7 +53,7 @@ def make_event(request: Request, path: str, query: str, *, request_id: str, at: 
             "http": {
                 "method": method,
                 "path": path,
-                "protocol": "HTTP/1.1",
+                "protocol": "HTTP/1.0" if request.http_1_0 else "HTTP/1.1",
                 "sourceIp": request.connection.client,
                 "userAgent": headers.get("user-agent", ""),
             },
@@ -78,26 +75,20 @@ def path_of(target: bytes) -> tuple[str, str]:
     return unquote(path) if "%" in path else path, query
 
 
-def to_bytes(answer: Mapping[str, Any], *, date: str, keep_alive: bool, head: bool = False) -> bytes:
+def to_bytes(request: Request, answer: Mapping[str, Any], *, date: str, keep_alive: bool) -> bytes:
     """Return a handler's answer as it goes over the wire.
 
     Args:
+        request: what it answers.
         answer: status, headers and body, as a handler returns them.
         date: as HTTP writes it.
         keep_alive: whether the connection stays open.
-        head: whether the request was a HEAD, whose answer has no body.
     """
     text = answer.get("body") or ""
     body = base64.b64decode(text) if answer.get("isBase64Encoded") else text.encode() if isinstance(text, str) else text
-    status = answer["statusCode"]
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}", f"date: {date}", f"content-length: {len(body)}"]
     # A header that came from a client's words must not end the line that it stands on.
-    lines += [f"{name}: {_one_line(value)}" for name, value in (answer.get("headers") or {}).items()]
-    if not keep_alive:
-        lines.append("connection: close")
-    lines += ["", ""]
-    data = "\r\n".join(lines).encode("utf-8", "replace")
-    return data if head else data + body
+    headers = [(name, _one_line(value)) for name, value in (answer.get("headers") or {}).items()]
+    return write_answer(request, answer["statusCode"], headers, body, date=date, keep_alive=keep_alive)
 
 
 def refusal(status: int, sentence: str, **headers: str) -> dict[str, Any]:

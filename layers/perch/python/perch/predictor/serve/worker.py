@@ -25,21 +25,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from email.utils import formatdate
 from random import Random
 from typing import Any
 
 import uvloop
 
+from perch.http.answer import DateLine
+from perch.http.connection import Connection, Limits, Request, end_overdue
 from perch.predictor import telemetry
 from perch.predictor.body import MAX_BODY
 from perch.predictor.handler import Handler
 
-from .connection import Connection, Limits, Request
 from .exchange import Context, make_event, path_of, refusal, to_bytes
 from .port import let_in, shut_out
 from .settings import ServeSettings
 
+_MAX_HEAD = 16_384
 _QUIET_S = 0.5
 _LOOKS, _LOOK_S = 5, 0.02
 """What is said to be so has to be so at five looks in a row. A process that did not run for a while finds its timers
@@ -70,7 +71,7 @@ class Worker:
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._answered: deque[tuple[Request, dict[str, Any]]] = deque()
         self._woken = False
-        self._date = (0, "")
+        self._date = DateLine()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._health = {path: self._ask_health(path) for path in _HEALTH}
@@ -93,9 +94,10 @@ class Worker:
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, self._stop)
         threading.Thread(target=self._work, name="model", daemon=True).start()
-        limits = Limits(body=MAX_BODY, receive_s=self._settings.receive_s, idle_s=self._settings.idle_s)
-        server = await loop.create_server(lambda: Connection(self, limits, loop), sock=sock, backlog=1024)
-        watch = loop.create_task(self._watch())
+        settings = self._settings
+        limits = Limits(head=_MAX_HEAD, body=MAX_BODY, receive_s=settings.receive_s, idle_s=settings.idle_s)
+        server = await loop.create_server(lambda: Connection(self, limits, loop.time), sock=sock, backlog=1024)
+        watch = loop.create_task(end_overdue(self._connections, limits))
         started()
         port = sock.getsockname()[1]
         telemetry.write({"level": "INFO", "event": "predictor.serving", "port": port, "process": os.getpid()})
@@ -141,7 +143,7 @@ class Worker:
         """Tell a request that cannot be served why, and the log too."""
         line = {"level": "INFO", "event": "predictor.refused", "status": status, "error": sentence}
         telemetry.write({**line, "client": request.connection.client})
-        return to_bytes(refusal(status, sentence), date=self._now(), keep_alive=False)
+        return to_bytes(request, refusal(status, sentence), date=self._date.now(), keep_alive=False)
 
     # The model's thread
 
@@ -176,7 +178,7 @@ class Worker:
 
     def _send(self, request: Request, answer: dict[str, Any]) -> None:
         keep = request.keep_alive and not self._stopping.is_set()
-        data = to_bytes(answer, date=self._now(), keep_alive=keep, head=request.method == "HEAD")
+        data = to_bytes(request, answer, date=self._date.now(), keep_alive=keep)
         request.connection.send(data, keep_alive=keep)
 
     # Health
@@ -194,7 +196,7 @@ class Worker:
             return refusal(503, _SHUTTING_DOWN)
         return self._health[path]
 
-    # Stopping, and what is overdue
+    # Stopping
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -214,15 +216,3 @@ class Worker:
             if looks == 0 and (self._loop.time() >= end or self._hurry.is_set()):
                 return False
         return True
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(min(1.0, self._settings.receive_s / 4, self._settings.idle_s / 4))
-            for connection in list(self._connections):
-                connection.overdue()
-
-    def _now(self) -> str:
-        now = int(time.time())
-        if self._date[0] != now:
-            self._date = (now, formatdate(now, usegmt=True))
-        return self._date[1]

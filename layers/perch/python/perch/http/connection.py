@@ -4,9 +4,9 @@ Requests of one connection are served one after the other, which is what HTTP as
 many ahead is slowed down by not being read. What cannot be served is refused as soon as that is known, in words, and
 the connection closed, because the rest of the request may still be on the way.
 
-A connection keeps no timers: it notes when it began to wait and for what, and `overdue`, which the worker calls every
-second for all of them, ends what waits too long. So a client that sends a byte a minute holds nothing but its socket,
-and that not for long.
+A connection keeps no timers: it notes when it began to wait and for what, and `end_overdue`, which looks at all of
+them every second, ends what waits too long. So a client that sends a byte a minute holds nothing but its socket, and
+that not for long.
 """
 
 from __future__ import annotations
@@ -14,40 +14,48 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 import httptools
 
-MAX_HEAD = 16_384
-"""Bytes of a request line with its headers."""
 _FRAMING = 8
-"""How many times its body a chunked request may take on the wire: a byte in a chunk of its own takes six."""
+"""How many times its size a request may take on the wire: a byte in a chunk of its own takes six."""
 _READ_AHEAD = 16
 _LINGER_S = 2.0
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""As they were sent: names in any case, in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How large a body may be (bytes), and how long a client may take (seconds)."""
+    """How large requests may be (bytes), and how long a client may take (seconds).
 
+    `head` is the request line with names and values of headers, `receive_s` from a request's first byte to its last,
+    and for a client to read its answer; `idle_s` between two requests.
+    """
+
+    head: int
     body: int
     receive_s: float
     idle_s: float
 
 
 class Request:
-    """One request as it came in; header names are lower-cased, and a name that came twice holds both with a comma."""
+    """One request as it came in."""
 
-    __slots__ = ("body", "connection", "headers", "keep_alive", "method", "refused", "target")
+    __slots__ = ("body", "connection", "headers", "http_1_0", "keep_alive", "method", "refused", "target")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.method = ""
         self.target = b""
-        self.headers: dict[str, str] = {}
+        self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.keep_alive = True
+        self.http_1_0 = False
         self.refused: tuple[int, str] | None = None
 
 
@@ -58,7 +66,7 @@ class Service(Protocol):
         """Serve a request; `request.connection.send` has to be called once for it, on the loop's thread."""
 
     def refuse(self, request: Request, status: int, sentence: str) -> bytes:
-        """Return the answer to a request that could not be read."""
+        """Return the answer to a request that is not served, 400, 408, 413, 431 or one of the service's own."""
 
     def opened(self, connection: Connection) -> None:
         """A client connected."""
@@ -71,15 +79,17 @@ class Connection(asyncio.Protocol):
     """One client connection; not thread-safe, all of it runs on the loop's thread."""
 
     __slots__ = (
-        *("_busy", "_chunks", "_ended", "_in_head", "_limits", "_loop", "_parser", "_paused", "_queue", "_raw"),
-        *("_receiving", "_request", "_service", "_serving", "_since", "_size", "_transport", "_writable", "client"),
+        *("_busy", "_chunks", "_ended", "_in_head", "_limits", "_now", "_parser", "_paused", "_queue", "_raw"),
+        *("_lingering", "_receiving", "_request", "_service", "_serving", "_since", "_size", "_transport"),
+        *("_writable", "client"),
     )
 
-    def __init__(self, service: Service, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: Service, limits: Limits, now: Callable[[], float]) -> None:
+        """Serve one client; `now` is the loop's time, in seconds."""
         self.client = ""
         self._service = service
         self._limits = limits
-        self._loop = loop
+        self._now = now
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request(self)
@@ -94,13 +104,14 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._writable = True
         self._ended = False  # nothing more is read from this client
-        self._since = loop.time()  # when it began to wait for what it waits for
+        self._lingering = False  # it has had its last answer
+        self._since = now()  # when it began to wait for what it waits for
 
     @property
     def idle_s(self) -> float:
         """How long nothing has been asked of it; 0 while a request is on its way in or out."""
         waiting = self._busy or self._receiving or self._queue or not self._writable
-        return 0.0 if waiting else self._loop.time() - self._since
+        return 0.0 if waiting else self._now() - self._since
 
     @property
     def descriptor(self) -> int:
@@ -129,17 +140,17 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         if not self._receiving and not self._busy:
-            self._since = self._loop.time()
+            self._since = self._now()
             self._receiving = True  # also before the parser has seen a whole line
         self._raw += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._request.keep_alive = False
+            pass  # it will not be upgraded; what comes after that request is not read
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is not an HTTP/1.1 request: {error}")
         # The parser keeps a header until it is whole, and drops the framing of chunks: neither may go on for ever.
-        if self._receiving and self._raw > (MAX_HEAD if self._in_head else _FRAMING * self._limits.body + MAX_HEAD):
+        if self._receiving and self._raw > _FRAMING * (self._limits.head + (0 if self._in_head else self._limits.body)):
             self._refuse_head()
         if len(self._queue) > _READ_AHEAD and not self._paused and self._transport is not None:
             self._paused = True
@@ -153,12 +164,12 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read; serve it no further requests for now."""
         self._writable = False
-        self._since = self._loop.time()
+        self._since = self._now()
 
     def resume_writing(self) -> None:
         """The client reads again."""
         self._writable = True
-        self._since = self._loop.time()
+        self._since = self._now()
         self._serve_next()
 
     # From the parser
@@ -178,18 +189,23 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer of a chunked body."""
         self._count(len(name) + len(value))
-        headers, key, text = self._request.headers, name.decode("latin-1").lower(), value.decode("latin-1")
-        headers[key] = f"{headers[key]},{text}" if key in headers else text
+        self._request.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is announced too large, encourage a client that asks first."""
         request = self._request
         request.method = self._parser.get_method().decode("ascii")
-        request.keep_alive = self._parser.should_keep_alive() and self._parser.get_http_version() != "1.0"
+        request.http_1_0 = self._parser.get_http_version() == "1.0"
+        request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         self._in_head, self._size = False, 0
-        if int(request.headers.get("content-length", 0)) > self._limits.body:
-            self._refuse_large()
-        elif request.headers.get("expect", "").lower() == "100-continue" and self._transport is not None:
+        expects = False
+        for name, value in request.headers:
+            key = name.lower()
+            if key == b"content-length" and int(value) > self._limits.body:
+                self._refuse_large()
+                return
+            expects = expects or (key == b"expect" and value.lower() == b"100-continue")
+        if expects and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -217,7 +233,7 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes, *, keep_alive: bool) -> None:
         """Answer the request that is being served, and serve the next."""
         self._busy = False
-        self._since = self._loop.time()
+        self._since = self._now()
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -241,16 +257,19 @@ class Connection(asyncio.Protocol):
         self._receiving = False
         request, self._request = self._request, Request(self)
         request.refused = status, sentence
+        request.keep_alive = False
         self._chunks = []
         self._queue.append(request)
         self._serve_next()
 
     def overdue(self) -> None:
         """End what waits too long: half a request (408), no request, a client that does not read."""
-        waited = self._loop.time() - self._since
-        if not self._writable:
+        waited = self._now() - self._since
+        if self._lingering or not self._writable:
             if waited > self._limits.receive_s:
                 self.abort()
+            elif self._writable and waited > _LINGER_S:
+                self.close()
         elif self._busy or self._queue:
             return  # that is ours to finish
         elif self._receiving and waited > self._limits.receive_s:
@@ -285,21 +304,37 @@ class Connection(asyncio.Protocol):
 
     def _count(self, size: int) -> None:
         self._size += size
-        if self._in_head and self._size > MAX_HEAD:
+        if self._in_head and self._size > self._limits.head:
             self._refuse_head()
 
     def _refuse_head(self) -> None:
-        self.refuse(431, f"the request line, its headers or its framing are over {MAX_HEAD:,} bytes")
+        self.refuse(431, f"the request line, its headers or its framing are over {self._limits.head:,} bytes")
 
     def _refuse_large(self) -> None:
         self.refuse(413, f"the body is over {self._limits.body:,} bytes; send fewer rows at once")
 
     def _linger(self, transport: asyncio.Transport) -> None:
         """Close, but read on for a while: closing on a client that still sends would reset away our answer."""
-        self._ended = True
+        self._ended = self._lingering = True
         if self._paused:
             self._paused = False
             transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
-        self._loop.call_later(_LINGER_S, transport.close)
+
+
+async def end_overdue(connections: Collection[Connection], limits: Limits) -> None:
+    """End what waits too long on any of these connections, until cancelled."""
+    while True:
+        await asyncio.sleep(min(1.0, limits.receive_s / 4, limits.idle_s / 4))
+        for connection in list(connections):
+            connection.overdue()
+
+
+def joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by lower-cased name; one that came several times holds all values, with commas between."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]},{text}" if key in found else text
+    return found
