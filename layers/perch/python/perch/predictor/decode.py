@@ -90,11 +90,21 @@ def _array(given: Any, features: int, dtype: np.dtype[Any], *, missing: bool) ->
         rows = np.array(None)
     if rows.ndim == 1:
         rows = rows[np.newaxis]
+    if rows.dtype.kind == "f" and dtype.kind != "f" and rows.ndim == 2:
+        # Beside a float NumPy made floats of whole numbers too, and took their last digits.
+        rows = np.array(
+            [[_whole(value) for value in row] for row in (given if isinstance(given[0], list) else (given,))]
+        )
     if rows.dtype.kind == "O":
         rows = _widened(rows)
     if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
         raise RequestRefused(400, _explain(given, features))
     return _converted(rows, dtype, np.isnan(rows) if missing and rows.dtype.kind == "f" else None)
+
+
+def _whole(value: Any) -> Any:
+    """1.0 as 1; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _filled(value: _Number | None) -> _Number:
@@ -181,9 +191,12 @@ def _converted(rows: NDArray[Any], dtype: np.dtype[Any], gaps: NDArray[np.bool_]
         bad = np.argwhere(~fits)[0]
     else:
         limits = np.iinfo(dtype)
-        fits = (rows >= limits.min) & (rows <= limits.max)
         if rows.dtype.kind == "f":
-            fits &= rows == np.floor(rows)
+            # The largest number of 64 bits is none of a float, and would be rounded up; the one after it is.
+            fits = (rows >= float(limits.min)) & (rows < float(limits.max + 1)) & (rows == np.floor(rows))
+        else:
+            rows = rows if rows.dtype.kind != "b" else rows.astype(dtype)
+            fits = (rows >= limits.min) & (rows <= limits.max)
         if fits.all():
             return rows.astype(dtype)
         bad = np.argwhere(~fits)[0]
