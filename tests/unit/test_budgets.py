@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ before = set(sys.modules)
 sys.path.insert(0, folder)
 import handler  # without a model: a placeholder
 from types import SimpleNamespace
-from perch.domain.model import Pointer
+from perch.domain.pointer import Pointer
 from perch.predictor.handler import make_handler
 from perch.predictor.s3 import S3Object
 S3Object("store", "key", "version", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
@@ -33,12 +34,15 @@ pointer = Pointer(model="m", version="v", key="k", version_id="i", size=len(data
 environ = {"PERCH_ENDPOINT": "m", "PERCH_STORE": "store", "PERCH_POINTER": pointer.to_json()}
 ask = make_handler(runtime=runtime, environ=environ, fetch=lambda *_: data)
 event = {
-    "version": "2.0", "rawPath": "/models/m/predict", "isBase64Encoded": False, "body": json.dumps({"features": [[1.0, 2.0, 3.0, 0.0]]}),
-    "headers": {"content-type": "application/json"}, "requestContext": {"http": {"method": "POST", "path": "/models/m/predict"}, "stage": "$default", "timeEpoch": 1},
+    "version": "2.0", "rawPath": "/models/m/predict", "isBase64Encoded": False,
+    "body": json.dumps({"features": [[1.0, 2.0, 3.0, 0.0]]}), "headers": {"content-type": "application/json"},
+    "requestContext": {
+        "http": {"method": "POST", "path": "/models/m/predict"}, "stage": "$default", "timeEpoch": 1,
+    },
 }
 answer = ask(event, SimpleNamespace(aws_request_id="r", function_version="1"))
 assert answer["statusCode"] == 200, answer
-print(json.dumps(sorted({name.split(".")[0] for name in set(sys.modules) - before})))
+print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
@@ -60,11 +64,13 @@ def test_a_predictor_loads_what_is_on_its_list_and_nothing_else(runtime: str, fm
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    loaded = set(json.loads(done.stdout.splitlines()[-1]))
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    loaded = {name.split(".")[0] for name in modules}
     ours = {name for name in loaded if name not in sys.stdlib_module_names and not name.startswith("_")}
     assert ours <= {*BUDGETS["modules"]["everywhere"], *BUDGETS["modules"][runtime]}
     if runtime != "torch":
         assert not loaded & set(BUDGETS["slow"]["never"])
+        assert not modules & set(BUDGETS["later"]["never"])
 
 
 def test_the_list_notices_what_is_not_on_it(tmp_path: Path) -> None:
@@ -104,3 +110,8 @@ def test_every_layer_has_a_budget() -> None:
     """A new one gets its number when it is made."""
     folders = {path.parent.name for path in (ROOT / "layers").glob("*/requirements.txt")}
     assert folders == set(BUDGETS["layers"])
+
+
+def test_what_is_needed_later_is_there() -> None:
+    """A name on that list that no module has any more would forbid nothing."""
+    assert all(find_spec(name) is not None for name in BUDGETS["later"]["never"])

@@ -24,7 +24,8 @@ from perch.predictor.runtimes import onnx as onnx_runtime
 from perch.predictor.runtimes import onnx_weights
 from perch.predictor.runtimes.onnx import OnnxModel
 from perch.predictor.runtimes.onnx_weights import Outline, take_apart
-from perch.predictor.runtimes.torch import load_torch, tensors_of
+from perch.predictor.runtimes.tensor_views import views
+from perch.predictor.runtimes.torch import load_torch
 
 LITTLE, PLENTY = 1.0, 1e6  # MB of memory: none for prepared weights, or enough
 
@@ -289,7 +290,7 @@ def test_tensors_are_views_of_the_file(tmp_path: Any) -> None:
     module, data = saved(tmp_path)
     memory = fetched(data)
     begin = np.frombuffer(memory, dtype=np.uint8).ctypes.data
-    tensors = tensors_of(memory, read_header(memory))
+    tensors = views(memory, read_header(memory).stored)
     assert all(begin <= tensor.data_ptr() < begin + len(data) for tensor in tensors.values())
     assert all(torch.equal(tensors[name], value) for name, value in module.state_dict().items())
 

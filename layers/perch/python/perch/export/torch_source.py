@@ -19,7 +19,8 @@ from perch.artifacts.state_dict_file import read_state_dict
 from perch.domain.errors import Refused
 from perch.export.torch_export import to_safetensors
 from perch.predictor.runtimes.pt2 import Pt2Module
-from perch.predictor.runtimes.torch import build, tensors_of
+from perch.predictor.runtimes.tensor_views import views
+from perch.predictor.runtimes.torch import build
 
 from .equivalence import Runnable
 from .sample import Sample
@@ -106,7 +107,7 @@ def _layers(header: Header, data: bytes) -> nn.Module:
     """The layers that a file declares, with its weights."""
     with torch.device("meta"):
         module = build(read_architecture(header))
-    module.load_state_dict(tensors_of(data, header), strict=True, assign=True)
+    module.load_state_dict(views(data, header.stored), strict=True, assign=True)
     return module
 
 

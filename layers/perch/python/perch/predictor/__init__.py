@@ -6,7 +6,8 @@
 A revision that has no model, or whose model cannot be verified or loaded, answers 503 with the reason: it does not
 crash, so that its probe can report why.
 
-    pointer · fetch · verify · loading     the init phase
+    startup · wanted · fetch · verify · loading
+                                           the init phase
     runtimes/                              ONNX and torch, each imported only by the function that runs it
     decode · answer · encode · telemetry · handler
                                            the request path

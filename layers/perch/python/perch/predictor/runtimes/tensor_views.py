@@ -52,7 +52,7 @@ def view(data: Data, tensor: StoredTensor) -> torch.Tensor:
 
 
 def views(data: Data, tensors: Mapping[str, StoredTensor]) -> dict[str, torch.Tensor]:
-    """Return all tensors of a file by name, like `view`."""
+    """Return all tensors of a file by name, like `view`: they are to be read only, and keep it in memory."""
     return {name: view(data, tensor) for name, tensor in tensors.items()}
 
 

@@ -65,11 +65,6 @@ def _module(layer: Layer) -> nn.Module:
     return CLASSES[layer.type](**layer.options)
 
 
-def tensors_of(data: Data, header: Header) -> dict[str, torch.Tensor]:
-    """The tensors of a file as views of it: they are to be read only, and keep it in memory."""
-    return views(data, header.stored)
-
-
 class TorchModel:
     """A built module in evaluation mode, one thread."""
 
@@ -80,7 +75,7 @@ class TorchModel:
         inspected = inspect_header(header, "")
         with torch.device("meta"):
             self._module = build(read_architecture(header))
-        self._module.load_state_dict(tensors_of(data, header), strict=True, assign=True)
+        self._module.load_state_dict(views(data, header.stored), strict=True, assign=True)
         self._module.eval().requires_grad_(requires_grad=False)
         self.signature = inspected.signature
         self.axes: Mapping[str, Sequence[str | None]] = {}
