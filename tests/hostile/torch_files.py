@@ -248,6 +248,17 @@ def _programs(trap: Path) -> Iterator[Hostile]:
     )
 
 
+def _training(document: dict[str, Any], **more: str) -> None:
+    for node in document["graph_module"]["graph"]["nodes"]:
+        for entry in node["inputs"]:
+            if entry["name"] in ("train", "training"):
+                entry.update(arg={"as_bool": True}, **more)
+
+
+def _renamed(document: dict[str, Any]) -> None:
+    _training(document, name="momentum")
+
+
 def _graphs(trap: Path) -> Iterator[Hostile]:
     def case(title: str, data: bytes, threat: str, words: str, verdict: str = "refused") -> Hostile:
         return Hostile(
@@ -318,14 +329,22 @@ def _graphs(trap: Path) -> Iterator[Hostile]:
         "an argument that is not served",
     )
 
-    def training(document: dict[str, Any]) -> None:
-        for node in document["graph_module"]["graph"]["nodes"]:
-            for entry in node["inputs"]:
-                if entry["name"] in ("train", "training"):
-                    entry["arg"] = {"as_bool": True}
+    yield case(
+        "in training mode", reprogrammed(_training), "counts into its weights, answers at random", "in training mode"
+    )
 
     yield case(
-        "in training mode", reprogrammed(training), "counts into its weights, answers at random", "in training mode"
+        "in training mode under another name",
+        reprogrammed(_renamed),
+        "as above; torch goes by the place of an argument, not by its name",
+        "in training mode",
+    )
+    grid = [{"as_tensor": {"name": "input"}}, {"as_tensor": {"name": "input"}}]
+    yield case(
+        "a grid that is sampled in a mode that does not exist",
+        with_node("torch.ops.aten.grid_sampler_2d.default", *grid, {"as_int": 0}, {"as_int": 9}, {"as_bool": False}),
+        "reads whatever lies in memory where the request says",
+        "none of torch's",
     )
 
     def squares(document: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perch.artifacts import ArtifactRefused, inspect
 from perch.artifacts.pt2_file import read_program
-from perch.artifacts.pt2_operators import ASSERTIONS, IN_PLACE, OPERATORS, VIEWS
+from perch.artifacts.pt2_operators import ASSERTIONS, IN_PLACE, OPERATORS, PINNED, TEXTS, VIEWS
 from tests.hostile.torch_files import MODEL, WEIGHTS, Change, members, program, reprogrammed, zipped
 
 SEEDED = {
@@ -86,6 +86,22 @@ def test_no_operator_on_the_list_draws_random_numbers_or_takes_a_path() -> None:
         }
         assert texts <= TEXT_ARGUMENTS, name
         assert not any("Storage" in str(argument.type) for argument in found._schema.arguments), name
+
+
+def test_every_argument_that_makes_an_operator_another_is_pinned_at_its_place() -> None:
+    """Torch goes by places, so names of a file mean nothing; what is left out has a default that is harmless."""
+    telling = {"train", "training", "use_input_stats", "dropout_p", "interpolation_mode", "padding_mode"}
+    for name in OPERATORS:
+        schema = operator(name)._schema
+        assert not any("Generator" in str(argument.type) for argument in schema.arguments), name
+        found = {place: one for place, one in enumerate(schema.arguments) if one.name in telling}
+        assert {place: one.name for place, one in found.items()} == {
+            place: said for place, (said, *_) in PINNED.get(name, {}).items()
+        }, name
+        for place, one in found.items():
+            assert not one.has_default_value() or one.default_value in PINNED[name][place][1], name
+    assert PINNED.keys() <= OPERATORS
+    assert "trunc" not in TEXTS
 
 
 def test_a_dimension_that_varies_is_known_by_its_name_and_its_range() -> None:

@@ -27,6 +27,7 @@ from perch.predictor.errors import RequestRefused
 from perch.predictor.handler import make_handler
 from perch.predictor.runtimes import loader_of
 from perch.predictor.runtimes.pt2 import Pt2Module, load_pt2
+from perch.predictor.runtimes.pt2_guards import operator_of
 from tests.hostile.torch_files import program, script, state_dict
 
 
@@ -291,6 +292,42 @@ def test_a_module_that_switches_gradients_off_is_taken_apart_at_export(tmp_path:
     export_pt2(Quiet(), tmp_path / "model.pt2", numbers(2, 3))
     [output] = load_pt2((tmp_path / "model.pt2").read_bytes()).run(np.ones((4, 3), dtype=np.float32))
     assert np.array_equal(output, np.full((4, 3), 3.0, dtype=np.float32))
+
+
+def test_what_is_read_may_be_added_in_place_to_what_was_made(tmp_path: Path) -> None:
+    """`y += x` writes into y alone: neither the request nor the weight beside it is touched."""
+
+    class Added(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: Any) -> Any:
+            y = x * 2
+            y += x
+            return y.add_(self.weight)
+
+    export_pt2(Added(), tmp_path / "model.pt2", numbers(2, 3))
+    model = load_pt2((tmp_path / "model.pt2").read_bytes())
+    rows = np.ones((4, 3), dtype=np.float32)
+    for _ in range(2):
+        assert np.array_equal(model.run(rows)[0], np.full((4, 3), 4.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("aten._native_batch_norm_legit_no_training.default", [(2, 9), None, None, (1,), (9,), 0.1, 1e-5]),
+        ("aten._native_batch_norm_legit_no_training.default", [(2, 9), (9,), (1,), (9,), (9,), 0.1, 1e-5]),
+        ("aten._scaled_dot_product_flash_attention_for_cpu.default", [(8, 8, 4, 2), (1, 1, 4, 2), (1, 1, 4, 2)]),
+        ("aten._scaled_dot_product_flash_attention_for_cpu.default", [(1, 1, 4, 2), (1, 1, 9, 2), (1, 1, 1, 2)]),
+    ],
+)
+def test_an_operator_that_would_read_beside_its_arguments_raises(name: str, shapes: list[Any]) -> None:
+    """Torch's inner operators take shapes at their word, and a program may name them."""
+    arguments = [torch.ones(shape) if isinstance(shape, tuple) else shape for shape in shapes]
+    with pytest.raises(ValueError, match=r"not one number|do not fit"):
+        operator_of(name)(*arguments)
 
 
 def test_two_requests_do_not_meet(tmp_path: Path) -> None:

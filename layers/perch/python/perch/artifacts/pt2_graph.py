@@ -15,7 +15,7 @@ Left to others: the archive around it (`pt2_file`), and calling the operators (`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,12 +32,9 @@ from .pt2_arguments import (
     tensor_name,
     unreadable,
 )
-from .pt2_operators import ASSERTIONS, COMPARISONS, IN_PLACE, OPERATORS, VIEWS, WHOLE
+from .pt2_operators import ASSERTIONS, COMPARISONS, IN_PLACE, OPERATORS, PINNED, VIEWS, WHOLE
 
 MAX_NODES = 20_000
-
-_TRAINING = {"train", "training"}
-_EXPORT_IN_EVAL = "call module.eval() before torch.export.export"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +93,17 @@ def _step(node: Mapping[str, Any], known: dict[str, bool]) -> Step | None:
         if not isinstance(name, str) or kind not in (None, 1, 2) or (keywords and kind != 2):
             raise ArtifactRefused(f"an argument of {operator} has no name or is out of order")
         value = read_argument(entry.get("arg"), operator, known)
-        _refuse_training(operator, name, value)
         if kind == 2:
             if isinstance(value, Value | tuple) or name in keywords:
                 raise ArtifactRefused(f"{operator} takes {name[:40]!r} by keyword from another step, or twice")
             keywords[name] = value
         else:
             arguments.append(value)
+    _refuse_unpinned(operator, arguments, keywords)
     results, is_list = _results(node.get("outputs"), operator)
-    shares = operator in VIEWS or operator in IN_PLACE
-    shared = shares and any(known[name] for name in names_in(arguments))
+    # What is written to is the first argument; the others are only read.
+    seen = names_in(arguments[:1] if operator in IN_PLACE else arguments if operator in VIEWS else ())
+    shared = any(known[name] for name in seen)
     if operator in IN_PLACE and shared:
         raise ArtifactRefused(
             f"{operator} writes into a weight or into its input; export the module with inplace=False, and in eval mode"
@@ -135,16 +133,12 @@ def _operator(target: Any) -> str:
     return name
 
 
-def _refuse_training(operator: str, name: str, value: Argument) -> None:
-    """What a module does only while it is trained: draw random numbers, count into its buffers."""
-    if name in _TRAINING and value is not False:
-        raise ArtifactRefused(f"{operator} is in training mode; {_EXPORT_IN_EVAL}")
-    if name == "dropout_p" and value != 0:
-        raise ArtifactRefused(f"{operator} drops at random; {_EXPORT_IN_EVAL}")
-    if name == "generator" and value is not None:
-        raise ArtifactRefused(f"{operator} draws random numbers, so that no answer could be checked")
-    if name == "use_input_stats" and value is not False:
-        raise ArtifactRefused(f"{operator} counts into its buffers; make it with track_running_stats=False")
+def _refuse_unpinned(operator: str, arguments: Sequence[Argument], keywords: Mapping[str, Argument]) -> None:
+    """What a module does only while it is trained, and modes that torch takes at their word."""
+    for place, (name, taken, reason) in PINNED.get(operator, {}).items():
+        value = arguments[place] if place < len(arguments) else keywords.get(name, taken[0])
+        if value not in taken:
+            raise ArtifactRefused(f"{operator} {reason}")
 
 
 def _results(outputs: Any, operator: str) -> tuple[tuple[str, ...], bool]:

@@ -11,6 +11,8 @@ views), so that no request leaves a trace in the weights, or in another request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 def _listed(text: str) -> frozenset[str]:
     """`add.Tensor,Scalar relu` stands for add.Tensor, add.Scalar and relu.default."""
@@ -126,7 +128,36 @@ ASSERTIONS = _listed(
 )
 """Say again what the export has proved, and give nothing: left out."""
 
+_NO_TRAINING = "is in training mode; call module.eval() before torch.export.export"
+_NO_CHANCE = "drops at random; call module.eval() before torch.export.export"
+_NO_COUNTING = "counts into its buffers; make it with track_running_stats=False"
+_NO_MODE = "has a mode that is none of torch's; torch would read beside what it was given"
+
+PINNED: Mapping[str, Mapping[int, tuple[str, tuple[object, ...], str]]] = {
+    **{name: {2: ("train", (False,), _NO_TRAINING)} for name in VIEWS | IN_PLACE if "dropout" in name},
+    **{
+        f"aten.{name}.input": {6: ("train", (False,), _NO_TRAINING)} for name in ("gru", "lstm", "rnn_relu", "rnn_tanh")
+    },
+    "aten.batch_norm.default": {5: ("training", (False,), _NO_TRAINING)},
+    "aten.instance_norm.default": {5: ("use_input_stats", (False,), _NO_COUNTING)},
+    "aten.scaled_dot_product_attention.default": {4: ("dropout_p", (0,), _NO_CHANCE)},
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": {3: ("dropout_p", (0,), _NO_CHANCE)},
+    **{
+        f"aten.{name}.default": {
+            2: ("interpolation_mode", (0, 1, 2), _NO_MODE),
+            3: ("padding_mode", (0, 1, 2), _NO_MODE),
+        }
+        for name in ("grid_sampler", "grid_sampler_2d")
+    },
+}
+"""Arguments that make a harmless operator another one: their place, their name, what they may be, and why.
+
+By place, since that is what torch goes by: the name that a file gives to an argument means nothing. An argument that is
+left out has torch's default, which is one of the allowed."""
+
 TEXTS = frozenset(
-    {"none", "tanh", "same", "valid", "trunc", "floor", "constant", "reflect", "replicate", "circular", "ij", "xy"}
+    {"none", "tanh", "same", "valid", "floor", "constant", "reflect", "replicate", "circular", "ij", "xy"}
 )
-"""Texts that an operator may be given (besides the equation of an einsum)."""
+"""Texts that an operator may be given (besides the equation of an einsum).
+
+Not `trunc`: a division of whole numbers that is rounded so dies of the smallest one by -1, which a request may hold."""

@@ -27,6 +27,7 @@ from perch.artifacts.pt2_graph import Step
 from perch.artifacts.pt2_operators import COMPARISONS, WHOLE
 from perch.predictor.errors import RequestRefused
 
+from .pt2_guards import operator_of
 from .tensor_views import ARRAYS, DTYPES, from_array, views
 
 IDENTITIES = {
@@ -187,8 +188,7 @@ def _function(step: Step) -> Callable[..., Any]:
     """What a step calls: torch's operator, or arithmetic of sizes."""
     if step.operator in WHOLE | COMPARISONS:
         return partial(_sized, getattr(operator, step.operator))
-    _, name, overload = step.operator.split(".")
-    function = getattr(getattr(torch.ops.aten, name), overload)
+    function = operator_of(step.operator)
     keywords = {name: _constant(value) for name, value in step.keywords.items()}
     return partial(function, **keywords) if keywords else function
 
