@@ -1,6 +1,6 @@
 """Cold starts: process start to first answer, per runtime, against the least that it could take.
 
-    python -m benchmarks.cold_start [--rounds 15] [--seconds 50]
+    python -m benchmarks.cold_start [--rounds 15] [--seconds 25]
 
 `perch` is a predictor's own handler in a fresh process, as Lambda's bootstrap imports it: the model is fetched from a
 local store (strict moto), verified, loaded and warmed, and one request is answered. `floor` is a bare script in a fresh
@@ -36,7 +36,7 @@ from benchmarks.report import save
 
 ROOT = Path(__file__).resolve().parents[1]
 AIM = 1.10
-FEWEST = 3
+FEWEST = 5
 """Rounds that are run however long they take."""
 
 ANSWERED = """
@@ -110,7 +110,7 @@ def main() -> None:
     """Measure and save."""
     reader = argparse.ArgumentParser()
     reader.add_argument("--rounds", type=int, default=15)
-    reader.add_argument("--seconds", type=float, default=50, help="for each runtime")
+    reader.add_argument("--seconds", type=float, default=25, help="for each runtime")
     reader.add_argument("--runtimes", default=",".join(FLOORS))
     asked = reader.parse_args()
     load = os.getloadavg()
@@ -175,7 +175,7 @@ def measure(
 def imports(rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds that importing takes, the least of all rounds; less an interpreter that imports nothing."""
     jobs = {name: [sys.executable, "-c", f"import {name}{ANSWERED}"] for name in ("time", *IMPORTS)}
-    times = turns(jobs, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}, min(rounds, 7), 40)
+    times = turns(jobs, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}, min(rounds, 7), 25)
     least = {name: (min(one.wall for one in took), min(one.cpu for one in took)) for name, took in times.items()}
     bare = least.pop("time")
     return {
