@@ -36,7 +36,7 @@ from benchmarks.report import save
 
 ROOT = Path(__file__).resolve().parents[1]
 AIM = 1.10
-FEWEST = 5
+FEWEST = 4
 """Rounds that are run however long they take."""
 
 ANSWERED = """
@@ -175,7 +175,7 @@ def measure(
 def imports(rounds: int) -> dict[str, dict[str, float]]:
     """Milliseconds that importing takes, the least of all rounds; less an interpreter that imports nothing."""
     jobs = {name: [sys.executable, "-c", f"import {name}{ANSWERED}"] for name in ("time", *IMPORTS)}
-    times = turns(jobs, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}, min(rounds, 7), 25)
+    times = turns(jobs, {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"}, min(rounds, 3), 25)
     least = {name: (min(one.wall for one in took), min(one.cpu for one in took)) for name, took in times.items()}
     bare = least.pop("time")
     return {
