@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -323,6 +324,74 @@ def test_a_crafted_schema_is_refused(change: Callable[[dict[str, Any]], None], w
     """Whatever it names, nothing of it is imported."""
     with pytest.raises(ArtifactRefused, match=words):
         inspect("m.skops", schema(change))
+
+
+def listed(*items: Any) -> dict[str, Any]:
+    """A node of an array of objects."""
+    shape = {"__class__": "tuple", "__module__": "builtins", "__loader__": "TupleNode", "content": [plain(len(items))]}
+    node = {"__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "json"}
+    return node | {"content": list(items), "shape": shape}
+
+
+def beside(array: NDArray[Any], change: Callable[[dict[str, Any], Any], None], data: bytes | None = None) -> bytes:
+    """A file with one array more, and a schema in which its node stands somewhere."""
+    node = {"__class__": "ndarray", "__module__": "numpy", "__loader__": "NdArrayNode", "type": "numpy"}
+    made = io.BytesIO(schema(lambda document: change(document["content"]["content"], node | {"file": "z.npy"}), data))
+    body = io.BytesIO()
+    np.save(body, array)
+    with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("z.npy", body.getvalue())
+    return made.getvalue()
+
+
+def _tree(model: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = model["estimators_"]["content"][0]["content"]["content"]["tree_"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model, array: model.__setitem__("n_classes_", array),
+        lambda model, array: model["estimators_"]["content"][0]["content"]["content"].update(n_features_in_=array),
+        lambda model, array: model["estimators_"]["content"][0]["content"]["content"].update(n_outputs_=array),
+        lambda model, array: _tree(model)["content"]["content"].update(node_count=array),
+        lambda model, array: _tree(model)["__reduce__"]["args"]["content"].__setitem__(2, array),
+        lambda model, array: model.update(extra=listed(plain(1)) | {"shape": array}),
+        lambda model, array: model["estimators_"].update(
+            content=[model["estimators_"]["content"][0], model["estimators_"]["content"][0]]
+        ),
+    ],
+    ids=["classes", "features", "outputs", "nodes", "arguments", "shape", "one tree twice"],
+)
+def test_what_stands_where_a_number_has_to_be_is_refused_in_words(change: Callable[[Any, Any], None]) -> None:
+    """An array there compares as many things, and a tree that is named again is work for nothing."""
+    with pytest.raises(ArtifactRefused):
+        inspect("m.skops", beside(np.array([2, 2]), change))
+
+
+def test_an_array_of_lists_is_read_as_it_is() -> None:
+    """NumPy would take the lists apart."""
+    inner = {"__class__": "list", "__module__": "builtins", "__loader__": "ListNode", "content": [plain(1), plain(2)]}
+    data = schema(attribute("extra", listed(inner)))
+    assert inspect("m.skops", data).format == "skops"
+    assert load_skops(data).estimator.extra.tolist() == [[1, 2]]
+    names = beside(np.array("name"), lambda model, array: model.update(feature_names_in_=array))
+    assert "feature_names" not in inspect("m.skops", names).details
+
+
+def test_an_array_that_is_named_often_is_in_memory_once() -> None:
+    """Else 200 kB of zeros, named a thousand times, would take 200 GB."""
+
+    def change(model: dict[str, Any], array: Any) -> None:
+        model.update({f"extra{i}": array for i in range(400)})
+
+    data = beside(np.zeros(1_000_000), change)
+    assert len(data) < 500_000
+    tracemalloc.start()
+    inspect("m.skops", data)
+    assert tracemalloc.get_traced_memory()[1] < 64_000_000
+    tracemalloc.stop()
 
 
 def test_a_schema_that_is_nested_without_end_is_refused() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,12 +122,16 @@ class SklearnTree:
             raise ArtifactRefused(f"{where} is no tree as scikit-learn 1.3 and later save it")
         features, classes, outputs = made
         nodes, values = state["nodes"], state["values"]
-        if type(features) is not int or outputs != 1 or type(state["max_depth"]) is not int:
+        if type(features) is not int or not _counts(outputs, 1) or type(state["max_depth"]) is not int:
             raise ArtifactRefused(f"{where} is a tree of several outputs, which is not served")
         if not _is(classes, np.int64, (1,)) or not 1 <= classes[0] <= MAX_CLASSES:
             raise ArtifactRefused(f"{where} has a tree of no number of classes")
         count = len(nodes) if _is(nodes, NODES, None) and nodes.ndim == 1 else 0
-        if not count or state["node_count"] != count or not _is(values, np.float64, (count, 1, int(classes[0]))):
+        if (
+            not count
+            or not _counts(state["node_count"], count)
+            or not _is(values, np.float64, (count, 1, int(classes[0])))
+        ):
             raise ArtifactRefused(f"{where} has a tree whose nodes and values differ in number or type")
         return cls(features=features, classes=classes, depth=state["max_depth"], nodes=nodes, values=values)
 
@@ -198,7 +202,7 @@ def signature_of(model: Made) -> tuple[Signature, dict[str, Any]]:
     details: dict[str, Any] = {
         "estimator": " → ".join(step.short for step in steps),
         "trained_with": f"scikit-learn {str(last.attributes.get('_sklearn_version'))[:20]}",
-        **({"feature_names": [str(name) for name in names]} if isinstance(names, np.ndarray) else {}),
+        **({"feature_names": [str(name) for name in names]} if _is_list(names) else {}),
     }
     if last.role != "regressor":
         classes = last.attributes["classes_"]
@@ -213,7 +217,7 @@ def signature_of(model: Made) -> tuple[Signature, dict[str, Any]]:
 def gives_probabilities(model: Made) -> bool:
     """Whether a classifier has `predict_proba`."""
     if model.short == "SGDClassifier":
-        return model.attributes.get("loss") in ("log_loss", "modified_huber")
+        return str(model.attributes.get("loss")) in ("log_loss", "modified_huber")
     return model.role == "classifier with probabilities"
 
 
@@ -263,7 +267,7 @@ def _check_estimator(model: Made) -> None:
         )
     if "classifier" in model.role:
         _check_classes(model)
-    if model.name.startswith(_TREES) and model.attributes.get("n_outputs_") != 1:
+    if model.name.startswith(_TREES) and not _counts(model.attributes.get("n_outputs_"), 1):
         raise ArtifactRefused(f"the {model.short} has several outputs, which is not served")
     _check_trees(model, features)
 
@@ -274,7 +278,7 @@ def _check_classes(model: Made) -> None:
         raise ArtifactRefused(f"the {model.short} has no list of 1 to {MAX_CLASSES} classes")
     if classes.dtype.kind == "O" and not all(isinstance(one, str) for one in classes):
         raise ArtifactRefused(f"the classes of the {model.short} are neither numbers nor texts")
-    if model.attributes.get("n_classes_", len(classes)) != len(classes):
+    if not _counts(model.attributes.get("n_classes_", len(classes)), len(classes)):
         raise ArtifactRefused(f"the {model.short} counts its classes differently in two places")
 
 
@@ -302,10 +306,19 @@ def _check_forest(model: Made, features: int) -> None:
     for tree in trees:
         if not isinstance(tree, Made) or not tree.name.startswith(_TREES[0]):
             raise ArtifactRefused(f"the {model.short} has something else than trees")
-        if tree.attributes.get("n_features_in_") != features or ("classifier" in tree.role) != (
+        if not _counts(tree.attributes.get("n_features_in_"), features) or ("classifier" in tree.role) != (
             "classifier" in model.role
         ):
             raise ArtifactRefused(f"the {model.short} has a tree that does not fit to it")
+
+
+def _counts(value: Any, number: int) -> bool:
+    """Whether a value is just this whole number, whatever else may stand there (an array compares with many)."""
+    return isinstance(value, int | np.integer) and int(value) == number
+
+
+def _is_list(value: Any) -> TypeGuard[NDArray[Any]]:
+    return isinstance(value, np.ndarray) and value.ndim == 1
 
 
 def _is(value: Any, dtype: Any, shape: tuple[int, ...] | None) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class _Reader:
     """Turns nodes into values. An object that is there twice is written twice, so numbers of objects are not read."""
 
     archive: Archive
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Those that were read: a member that is named a thousand times is inflated once."""
+    walked: set[int] = field(default_factory=set)
+    """Which of them are nodes of a tree: nodes that are named a thousand times would be checked as often."""
 
     def value(self, node: Any, where: str, depth: int) -> Any:
         """The value of one node."""
@@ -124,17 +128,20 @@ class _Reader:
         name = node.get("file")
         if node.get("type") != "numpy" or not isinstance(name, str) or name not in self.archive.members:
             raise ArtifactRefused(f"{where} is an array that is not in the archive")
-        member = self.archive.members[name]
-        raw = self.archive.read(name, MAX_INFLATED) if member.compressed else self.archive.view(name)
-        return read_npy(raw, where, (NODES,))
+        if name not in self.arrays:
+            compressed = self.archive.members[name].compressed
+            raw = self.archive.read(name, MAX_INFLATED) if compressed else self.archive.view(name)
+            self.arrays[name] = read_npy(raw, where, (NODES,))
+        return self.arrays[name]
 
     def _objects(self, node: Mapping[str, Any], where: str, depth: int) -> NDArray[Any]:
         shape = self.value(node.get("shape"), where, depth - 1)
         items = self.items(node, where, depth)
-        if shape != (len(items),):
+        if not isinstance(shape, tuple) or [*map(str, shape)] != [str(len(items))]:
             raise ArtifactRefused(f"{where} is an array of objects that is no plain list")
         found = np.empty(len(items), dtype=np.object_)
-        found[:] = items
+        for place, item in enumerate(items):
+            found[place] = item  # all at once, NumPy would look into lists and arrays among them
         return found
 
     def made(self, node: Mapping[str, Any], where: str, depth: int) -> Made:
@@ -154,6 +161,10 @@ class _Reader:
         state = self.value(node.get("content"), where, depth - 1)
         if _named(node) != "sklearn.tree._tree.Tree" or not isinstance(made, tuple) or not isinstance(state, dict):
             raise ArtifactRefused(f"{where} is no tree as scikit-learn saves one")
+        nodes = id(state.get("nodes"))
+        if nodes in self.walked:
+            raise ArtifactRefused(f"{where} has the nodes of another tree, as scikit-learn never saves one")
+        self.walked.add(nodes)
         return SklearnTree.read(made, state, where)
 
 

@@ -80,7 +80,8 @@ def make(value: Any) -> Any:
         return type(value)(make(one) for one in value)
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         found = np.empty(value.shape, dtype=np.object_)
-        found[:] = [make(one) for one in value]
+        for place, one in enumerate(value):
+            found[place] = make(one)
         return found
     return value
 
