@@ -20,7 +20,7 @@ from perch.app.world import World
 from perch.artifacts.mlflow_folder import BESIDE, MLMODEL, read_mlmodel
 from perch.aws.store import Stored
 from perch.domain.errors import Invalid, PerchError
-from perch.domain.names import MANIFEST, SIGNATURE, UploadKey
+from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, is_name
 
 PART = "part"
 MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item of the registry
@@ -129,6 +129,6 @@ def _manifest(world: World, stored: Stored) -> Manifest:
         raise Invalid(f"{MANIFEST} is not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("artifact"), str):
         raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')
-    if "/" in document["artifact"] or document["artifact"] in (MANIFEST, SIGNATURE):
+    if not is_name(document["artifact"]) or document["artifact"] in (MANIFEST, SIGNATURE):
         raise Invalid(f"{MANIFEST} names the artifact {document['artifact']!r}; it must be a file of the same folder")
     return Manifest(data=data, document=document)

@@ -30,7 +30,7 @@ from perch.app.world import World
 from perch.artifacts import Inspected, inspect
 from perch.aws.store import Stored
 from perch.domain.codec import dump, load
-from perch.domain.errors import Conflict, Invalid, NotFound, Refused
+from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
 from perch.domain.moves import REASON_LIMIT
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
@@ -105,7 +105,7 @@ def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known:
             _quarantine(world, upload, files.artifact, parts, str(refused))
         raise
     manifest = files.manifest.document if files.manifest else {}
-    inspected = inspect(files.artifact.key.rsplit("/", 1)[1], data)
+    inspected = _inspected(files.artifact.key.rsplit("/", 1)[1], data)
     check_code(world.settings, parts.model, inspected, signer)
     inspected = with_signature(inspected, manifest)
     metadata = manifest.get("metadata", {})
@@ -131,6 +131,16 @@ def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known:
         metadata=metadata,
         probes=_probes(manifest, inspected),
     )
+
+
+def _inspected(name: str, data: bytes) -> Inspected:
+    """Inspect bytes that anybody may have made: whatever an inspector stumbles over is a reason, and no lost event."""
+    try:
+        return inspect(name, data)
+    except PerchError:
+        raise
+    except Exception as error:
+        raise Invalid(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
 
 def _check_size(world: World, model: str, artifact: Stored) -> None:

@@ -16,6 +16,7 @@ import hashlib
 from perch.app.complete import Complete, Manifest, Waits
 from perch.app.world import World
 from perch.artifacts import Inspected
+from perch.artifacts.mlflow_folder import MLMODEL
 from perch.domain.errors import Invalid
 from perch.domain.formats import FORMATS
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey
@@ -96,6 +97,6 @@ def _check_covered(statement: Statement, found: Complete, sha256: str) -> None:
     used = {artifact: sha256}
     if found.manifest:
         used[found.manifest.name] = hashlib.sha256(found.manifest.data).hexdigest()
-    elif MANIFEST in statement.files:
-        raise Waits(f"waits for {MANIFEST}, which was signed with {artifact}")
+    elif signed := [name for name in (MANIFEST, MLMODEL) if name in statement.files]:
+        raise Waits(f"waits for {signed[0]}, which was signed with {artifact}")
     statement.check(used, name="the folder", partly=True)

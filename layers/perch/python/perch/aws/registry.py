@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from perch.domain.agreement import Replayed
 from perch.domain.codec import dump, iso, load
-from perch.domain.errors import Conflict, NotFound
+from perch.domain.errors import Conflict, Invalid, NotFound
 from perch.domain.ledger import Entry
 from perch.domain.look import Look
 from perch.domain.model import ModelVersion, Rejection
@@ -31,6 +31,9 @@ from perch.domain.tally import Tally
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+
+MAX_DOCUMENT = 390_000
+"""Bytes of a value; DynamoDB keeps items of up to 400 KB, with the keys."""
 
 HEALTH_KEPT = timedelta(days=30)
 LOOKS_KEPT = timedelta(days=90)
@@ -77,11 +80,18 @@ class Registry:
 
         Raises:
             Conflict: another version of the model took the number first; read the last number again.
+            Invalid: it says more of itself than an item of the table can hold.
         """
+        document = _text(version)
+        if (size := len(document.encode())) > MAX_DOCUMENT:
+            raise Invalid(
+                f"signature, metadata and probes of {version.model} {version.version} take {size:,} bytes in the "
+                f"registry, which has room for {MAX_DOCUMENT:,}; give inputs and outputs fewer and shorter names"
+            )
         pk, number = f"MODEL#{version.model}", version.number
         puts: list[Any] = [
             self._put(
-                {"pk": pk, "sk": f"VERSION#{version.version}", "document": _text(version)},
+                {"pk": pk, "sk": f"VERSION#{version.version}", "document": document},
                 condition="attribute_not_exists(pk)",
             ),
             self._put({"pk": pk, "sk": f"NUMBER#{number:08d}", "version": version.version}),

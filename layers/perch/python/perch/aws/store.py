@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from perch.domain.errors import NotFound
+from perch.domain.names import is_name
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -72,9 +73,14 @@ class Store:
                 raise
 
     def files(self, folder: str) -> list[str]:
-        """Return the names of the files in a folder (its first 1,000)."""
-        answer = self._client.list_objects_v2(Bucket=self.bucket, Prefix=folder)
-        return [o["Key"].removeprefix(folder) for o in answer.get("Contents", [])]
+        """Return the names of the files in a folder, without what no upload may be named (`perch.domain.names`).
+
+        That is refused by itself, so it belongs to nothing: the marker that a console makes of a folder, `.DS_Store`,
+        folders in the folder.
+        """
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
+        names = [o["Key"].removeprefix(folder) for page in pages for o in page.get("Contents", [])]
+        return [name for name in names if is_name(name)]
 
     def write(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> Stored:
         """Put an object; return what was stored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,9 +31,11 @@ class Probe:
     inputs: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a request that asks nothing. Raises ValueError."""
+        """Refuse a request that asks nothing, or takes any answer. Raises ValueError."""
         if not self.features and not self.inputs:
             raise ValueError("a golden request has features, or inputs")
+        if not 0 <= self.tolerance < math.inf:  # NaN neither
+            raise ValueError(f"the tolerance is {self.tolerance}; it is a number from 0 on")
 
 
 @dataclass(frozen=True, kw_only=True)

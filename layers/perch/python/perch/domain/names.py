@@ -53,9 +53,14 @@ def parse_key(key: str) -> UploadKey:
     return UploadKey(parts[1], parts[2], parts[3])
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may name a model, a version or a file."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(what: str, text: str) -> str:
     """Return `text` if it may name a model, a version or a file. Raises Invalid otherwise."""
-    if not _NAME.fullmatch(text):
+    if not is_name(text):
         raise Invalid(
             f"{what} {text[:80]!r} is not a permitted name; use 1 to 64 ASCII letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit"
