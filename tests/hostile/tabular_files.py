@@ -359,6 +359,12 @@ def _joblib(trap: Path) -> Iterator[Hostile]:
         ("os.system in an array of objects of an estimator", dumped(beside), RUNS, "system, which no"),
         ("numpy's own loader with pickles allowed", pickle.dumps(np.load), "loads another file", "which no"),
         ("a name with dots that leads to os", b"\x80\x04\x8c\x0csklearn.base\x8c\x09os.system\x93.", RUNS, "which no"),
+        (
+            "a helper of scikit-learn's tests",
+            b"\x80\x02csklearn.utils._testing\nassert_run_python_script_without_output\n.",
+            "runs the program that it is given",
+            "which no",
+        ),
         ("a name that is put together", b"\x80\x04\x8c\x01o\x8c\x01s\x86\x8c\x06system\x93.", RUNS, "no text"),
         ("an extension code", b"\x80\x02\x82\x01.", "calls whatever was registered", "EXT1 is not read"),
         ("a persistent reference", b"\x80\x02Pfile:///etc/passwd\n.", "reads another file", "PERSID is not read"),

@@ -145,6 +145,35 @@ def test_what_cannot_be_followed_is_refused(data: bytes, words: str) -> None:
         inspect("m.pkl", data)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sklearn.utils._testing.assert_run_python_script_without_output",
+        "sklearn.utils._testing.TempMemmap",
+        "sklearn.datasets._base.load_files",
+        "sklearn.datasets._base.Bunch",
+        "sklearn.base.__builtins__",
+        "sklearn.base.clone",
+        "scipy.sparse._matrix_io.save_npz",
+        "scipy.sparse._matrix_io.load_npz",
+    ],
+)
+def test_what_a_library_has_besides_its_classes_is_refused(name: str) -> None:
+    """Helpers of scikit-learn's tests run programs, and SciPy writes files."""
+    module, _, last = name.rpartition(".")
+    data = b"\x80\x02c" + f"{module}\n{last}\n".encode() + b"."
+    with pytest.raises(ArtifactRefused, match="no scikit-learn estimator needs"):
+        inspect("m.joblib", data)
+    with pytest.raises(pickle.UnpicklingError, match="not what"):
+        load_joblib(data)
+
+
+def test_a_class_of_another_library_is_not_reached_through_scikit_learn() -> None:
+    """It imports `Path`, for example."""
+    with pytest.raises(pickle.UnpicklingError, match="another library's"):
+        load_joblib(b"\x80\x02csklearn.utils.discovery\nPath\n.")
+
+
 def test_a_pickle_that_doubles_itself_takes_no_time() -> None:
     """Tuples of themselves, forty deep, as the key of a dict: nothing here hashes or walks them."""
     data = b"\x80\x02}" + b"K\x01q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"K\x01s."

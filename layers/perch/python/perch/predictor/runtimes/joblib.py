@@ -17,6 +17,8 @@ from perch.artifacts.pickle_names import allowed
 
 from .sklearn import SklearnModel
 
+_OURS = ("sklearn.", "scipy.")
+
 
 class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib has no types
     """joblib's own, which imports nothing but what an estimator is made of."""
@@ -24,7 +26,10 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib has no types
     def find_class(self, module: str, name: str) -> Any:
         if not allowed(module, name):
             raise pickle.UnpicklingError(f"{module}.{name} is not what a scikit-learn estimator is made of")
-        return super().find_class(module, name)
+        found = super().find_class(module, name)
+        if module.startswith(_OURS) and not str(getattr(found, "__module__", "")).startswith(_OURS):
+            raise pickle.UnpicklingError(f"{module}.{name} is another library's, which is only imported there")
+        return found
 
 
 def load_joblib(data: Data) -> SklearnModel:
