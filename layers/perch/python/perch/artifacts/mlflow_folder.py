@@ -29,6 +29,9 @@ BESIDE = frozenset(
 """What else MLflow writes into such a folder."""
 
 MAX_BYTES, MAX_TEXT = 100_000, 2_000
+MAX_DEPTH = 40
+"""Of brackets inside each other. The reader looks at all that are open for each that it meets, so that a hundred
+thousand would take it hours."""
 
 FILES = {
     "onnx": ("data", "onnx_version"),
@@ -107,15 +110,26 @@ def _yaml(data: bytes) -> dict[str, Any]:
 
     if len(data) > MAX_BYTES:
         raise ArtifactRefused(f"{MLMODEL} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    if _nesting(data) > MAX_DEPTH:
+        raise ArtifactRefused(f"{MLMODEL} is not plain YAML: more than {MAX_DEPTH} brackets are open at once")
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader)):
             raise ArtifactRefused(f"{MLMODEL} repeats parts of itself by YAML anchors, which MLflow never writes")
         document = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
         raise ArtifactRefused(f"{MLMODEL} is not plain YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(document, dict):
         raise ArtifactRefused(f"{MLMODEL} is not plain YAML of names and values")
     return document
+
+
+def _nesting(data: bytes) -> int:
+    """How many brackets are open at most; those in texts count too, as they are closed there."""
+    depth = most = 0
+    for byte in data:
+        depth += (byte in b"[{") - (byte in b"]}")
+        most = max(most, depth)
+    return most
 
 
 def _refuse_code(flavors: Mapping[str, Mapping[str, Any]], name: str) -> None:
@@ -139,9 +153,9 @@ def _signature(recorded: Mapping[str, Any]) -> dict[str, Any] | None:
         kind = column["tensor-spec"]["dtype"] if column["type"] == "tensor" else column["type"]
         if len(outputs) != 1 or features is None:
             return None
-    except (KeyError, TypeError, ValueError, IndexError, RecursionError):
+        label = _LABELS.get(kind)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, RecursionError):
         return None
-    label = _LABELS.get(kind)
     output = {"name": "label", "datatype": label, "shape": [-1]}
     return {
         "inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, features]}],
