@@ -323,7 +323,7 @@ def push(*more: str, file: str = "model.onnx", model: str = "digits", version: s
         ("model.pkl", PICKLE, "a pickle can run code"),
         ("model.onnx", PICKLE, "the bytes are a pickle"),
         ("notes.txt", b"hello", "the format is not known"),
-        ("perch.json", b"{}", "the manifest, which push writes itself"),
+        ("perch.json", b"{}", "goes with an artifact"),
     ],
 )
 def test_a_file_that_would_be_refused_is_refused_before_it_is_sent(

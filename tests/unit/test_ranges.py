@@ -71,6 +71,12 @@ def test_columns_may_be_named_by_number_and_all_at_once() -> None:
     assert handler(event({"features": [0, 0.1, 3]}), CONTEXT)["statusCode"] == 200  # as single precision has it
 
 
+def test_a_limit_is_told_to_its_last_digit() -> None:
+    """The number after it is too many, and nobody could tell from six digits."""
+    handler = make(declare(MODEL, {"inputs": {"1": {"min": -1234567, "max": 1234567}}}))
+    assert refused(handler, event({"features": [1234568, 1, 0]})).endswith("; -1234567 to 1234567 is taken")
+
+
 def test_named_columns_and_texts_have_ranges_too() -> None:
     """A columns model names its own."""
     handler = make(declare(columns_model(), {"inputs": {"age": {"min": 18}, "town": {"values": ["Bern", "Chur"]}}}))

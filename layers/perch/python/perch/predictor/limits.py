@@ -144,6 +144,7 @@ def _said(rule: Range) -> str:
     if rule.values is not None:
         shown = ", ".join(f"{value!a}" for value in rule.values[:10])
         return f"{shown}{f' and {len(rule.values) - 10} more' if len(rule.values) > 10 else ''} are taken"
+    low, high = (str(bound).removesuffix(".0") for bound in (rule.min, rule.max))  # in full: one more may be too many
     if rule.min is None:
-        return f"at most {rule.max:g} is taken"
-    return f"at least {rule.min:g} is taken" if rule.max is None else f"{rule.min:g} to {rule.max:g} is taken"
+        return f"at most {high} is taken"
+    return f"at least {low} is taken" if rule.max is None else f"{low} to {high} is taken"
