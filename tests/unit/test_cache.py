@@ -235,6 +235,17 @@ def test_two_processes_of_a_revision_share_their_answers(server: str, monkeypatc
     assert cached(other, asked, SimpleNamespace(aws_request_id="r", function_version="8")) == "miss"
 
 
+def test_deployments_that_have_one_server_keep_apart(server: str) -> None:
+    """The same endpoint, model and revision number may run other code there."""
+    variables = {"PERCH_ENDPOINT": "table", "PERCH_CACHE": json.dumps({"ttl_s": 60, "size_mb": 1, "url": server})}
+    one, other = (read_cache({**variables, "PERCH_STORE": store}) for store in ("live", "trial"))
+    assert one is not None
+    assert other is not None
+    assert one.shared is not None
+    assert other.shared is not None
+    assert one.shared.prefix != other.shared.prefix
+
+
 class Broken:
     """A server that raises, and counts how often it was asked."""
 

@@ -150,7 +150,9 @@ def read_cache(environ: Mapping[str, str]) -> Cache | None:
     if asked.url:
         from .shared_cache import connect  # noqa: PLC0415 - threads and sockets, for those who have a server
 
-        cache.shared = connect(asked.url, prefix=f"perch:{environ.get('PERCH_ENDPOINT', '')}:")
+        # Another deployment may have an endpoint of that name, on the same server; it has another store.
+        owner = f"{environ.get('PERCH_STORE', '')}/{environ.get('PERCH_ENDPOINT', '')}"
+        cache.shared = connect(asked.url, prefix=f"perch:{owner}:")
     return cache
 
 
