@@ -211,6 +211,16 @@ def test_what_cannot_be_asked_is_refused(model: Any, words: str) -> None:
         inspect("m.skops", skops.io.dumps(model))
 
 
+def test_a_scaler_that_was_told_not_to_copy_leaves_the_request_as_it_was() -> None:
+    """Whoever reads the request next (another variant, the capture) reads what the user sent."""
+    model = fitted(make_pipeline(StandardScaler(copy=False), LogisticRegression()))
+    rows = samples()[0].copy()
+    first, second = (load_skops(skops.io.dumps(model)).run(rows) for _ in range(2))
+    assert np.array_equal(rows, samples()[0])
+    assert np.array_equal(first[1], second[1])
+    assert np.array_equal(first[1], model.predict_proba(samples()[0].copy()))
+
+
 # -- crafted files --------------------------------------------------------------------------------------------------
 
 

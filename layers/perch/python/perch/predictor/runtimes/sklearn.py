@@ -46,6 +46,8 @@ class SklearnModel:
 
     def run(self, rows: NDArray[Any]) -> list[Any]:
         """Labels and probabilities, or one row of numbers each."""
+        rows = rows.view()
+        rows.flags.writeable = False  # a scaler of copy=False would write into the request, for whoever reads it next
         found = self.estimator.predict(rows)
         if not self._labels:
             return [np.asarray(found, dtype=np.float64).reshape(len(rows), -1)]
