@@ -1,11 +1,13 @@
 """Nothing holds an endpoint for ever: what goes wrong for good ends the rollout, and what passes is waited out."""
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from botocore.exceptions import ClientError
 
+from perch.app.advance import advance
 from perch.domain.errors import NotReady
 from perch.domain.model import Probe
 from perch.domain.moves import QUEUE_LIMIT
@@ -59,6 +61,36 @@ def test_law_4_a_bus_that_takes_nothing_does_not_keep_the_alias_away(shifting):
     assert [e["DetailType"] for e in told] == ["RollbackDecided", "RolloutRolledBack"]
 
 
+def test_a_probe_that_hangs_is_answered_for_while_the_driver_still_runs(deployment, monkeypatch):
+    """A driver that is ended at its 50 seconds would have written nothing, and begin again at each tick."""
+    timeout_s, clock = 30, [0.0]
+    deployment.policy = replace(deployment.policy, timeout_s=timeout_s)
+    answers = deployment.predictors._answer
+
+    def loads(*_args, **_kwargs):
+        clock[0] += 9.0  # as the snapshot-less init of a large model does
+
+    def answer(text, event):
+        features = json.loads(event["body"])["features"]
+        clock[0] += timeout_s if features == [[5.0]] else 4.0
+        if features == [[5.0]]:
+            return {"errorType": "Sandbox.Timedout", "errorMessage": "Task timed out after 30.00 seconds"}
+        return answers(text, event)
+
+    monkeypatch.setattr("perch.app.prepare.dies_loading", loads)
+    monkeypatch.setattr(deployment.predictors, "_answer", answer)
+    deployment.registered("v1", probes=tuple(Probe(features=((float(n),),)) for n in range(6)))
+    took = []
+    for _ in range(8):
+        began = clock[0]
+        deployment.now += timedelta(minutes=1)
+        advance(deployment.world, deployment.policy, now=deployment.now, owner="t", timer=lambda: clock[0])
+        took.append(clock[0] - began)
+
+    assert max(took) < 50
+    assert deployment.kinds[-1] == "RolloutRefused"
+
+
 def test_what_aws_refuses_for_good_ends_a_rollout_before_it_has_traffic(deployment):
     """Otherwise it would be tried at every tick, and nothing could follow it."""
     deployment.live("v1")
@@ -105,15 +137,15 @@ def test_a_long_answer_to_a_probe_does_not_outgrow_the_ledger(deployment):
 
 def test_slow_probes_go_on_where_they_stopped(deployment, monkeypatch):
     """A tick has only so much time; each sends some, and none is sent in vain."""
-    from perch.app import advance
+    from perch.app import advance as advancing
 
     clock = iter(range(0, 10_000, 15))
-    monkeypatch.setattr(advance.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(advancing.time, "monotonic", lambda: next(clock))
     probes = tuple(Probe(features=((float(n),),)) for n in range(6))
     deployment.registered("v1", probes=probes)
     for _ in range(6):
         deployment.now += timedelta(minutes=1)
-        advance.advance(deployment.world, deployment.policy, now=deployment.now, owner="t", timer=lambda: next(clock))
+        advance(deployment.world, deployment.policy, now=deployment.now, owner="t", timer=lambda: next(clock))
 
     assert "ProbesPassed" in deployment.kinds
     assert deployment.alias == Routing(version="2")

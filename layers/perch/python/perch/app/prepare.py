@@ -15,6 +15,9 @@ from perch.domain import moves
 from perch.domain.errors import Conflict
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
 
+_TRIED_S, _PROBED_S = 45.0, 20.0
+"""Seconds of a tick that trying a candidate may take, of the 50 that the driver has; and within them, probing."""
+
 
 def prepare(turn: Turn, seen: View, *, take_lease: Callable[[], bool]) -> Change | str:
     """Publish the candidate's revision, one run at a time.
@@ -102,12 +105,25 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
 
 
 def _try(turn: Turn, shown: Sequence[Face], version: str, begin: int) -> ProbeReport:
-    """Knock before the first probe, and probe; a failure begins with what the revision did."""
+    """Knock before the first probe, and probe; a failure begins with what the revision did.
+
+    No probe begins that could outlast the driver, which would be ended before it wrote that the probe hung, and send it
+    again at each tick; the others have theirs at the next.
+    """
     functions, function, endpoint = turn.world.functions, turn.function, turn.policy.name
+    until = turn.timer() + _TRIED_S - turn.policy.timeout_s
     if not begin and (death := dies_loading(functions, function, version, knock_of(endpoint, now=turn.now))):
         return ProbeReport(passed=0, total=1, failure=f"died while loading the model ({death})")
     report = probe_revision(
-        functions, function, version, shown, endpoint=endpoint, now=turn.now, timer=turn.timer, begin=begin
+        functions,
+        function,
+        version,
+        shown,
+        endpoint=endpoint,
+        now=turn.now,
+        timer=turn.timer,
+        begin=begin,
+        budget_s=min(_PROBED_S, until - turn.timer()),
     )
     return replace(report, failure=f"did not pass its probes: {report.failure}") if report.failure else report
 
