@@ -98,7 +98,10 @@ def test_a_zipmap_is_accepted() -> None:
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ([tensor(["n", 3], TensorProto.BFLOAT16)], "of type BFLOAT16; served are BOOL, BYTES, FP16"),
+        (
+            [tensor(["n", 3], TensorProto.BFLOAT16)],
+            "of type BFLOAT16, which cannot be sent; served are BOOL, BYTES, FP16",
+        ),
         ([tensor(["n", 3], TensorProto.COMPLEX64)], "of type COMPLEX64"),
         ([tensor(None)], "has an undeclared shape"),
         ([tensor([1, 3])], "fixed batch of 1; export it with a variable first dimension"),
@@ -106,7 +109,7 @@ def test_a_zipmap_is_accepted() -> None:
         ([tensor(["n", 3]), tensor(None, name="z")], "input 'z' has an undeclared shape"),
         ([tensor(["n"], name="x" * 257)], "has 257 characters; at most 256 are taken"),
         ([tensor(["n"], name=f"x{i}") for i in range(1000)], "1,000 inputs and 1 outputs; together at most 1000"),
-        ([], "the model has 0 inputs"),
+        ([], "the model has no input"),
     ],
 )
 def test_inputs_that_nobody_could_send_are_refused(inputs: list[Any], words: str) -> None:
@@ -139,7 +142,7 @@ def test_an_output_that_is_no_tensor_is_refused() -> None:
     """Unless it is the sequence of a ZipMap."""
     proto = model()
     proto.graph.output[0].type.tensor_type.elem_type = TensorProto.BFLOAT16
-    assert "output 'y' is of type BFLOAT16, which cannot be answered" in refusal(proto)
+    assert "'y' is of type BFLOAT16, which cannot be sent" in refusal(proto)
 
 
 def test_an_initializer_that_is_listed_as_input_is_no_input() -> None:

@@ -22,15 +22,13 @@ from .inspected import Inspected
 from .onnx_cost import check_cost
 from .outputs import declared_output
 from .ranges import read_ranges
-from .signature import DATATYPES, NUMBERS, Signature, Tensor
+from .served import check_served
+from .signature import Signature, Tensor
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 CONTRIB_OPERATORS = frozenset({"CDist", "MurmurHash3", "Solve", "Tokenizer"})
 """Operators of `com.microsoft` that skl2onnx emits; all are compiled into onnxruntime."""
-
-MAX_TENSORS, MAX_NAME = 1_000, 256
-"""Inputs and outputs together, and characters of a name."""
 
 MAX_IR = 13
 """The newest version of the file format that the pinned onnxruntime loads; the onnx package writes newer ones."""
@@ -145,54 +143,9 @@ def _signature(onnx: Any, graph: Any) -> Signature:
     constants |= {tensor.values.name for tensor in graph.sparse_initializer}
     inputs = tuple(_tensor(onnx, value) for value in graph.input if value.name not in constants)
     outputs = tuple(_tensor(onnx, value) for value in graph.output)
-    _refuse_crowds(inputs, outputs)
-    for wanted in inputs:
-        _refuse_unsendable(wanted)
-    if len(inputs) == 1:
-        _refuse_unclear_rows(inputs[0])
-    for given in outputs:
-        if given.datatype not in DATATYPES and given.datatype != "SEQUENCE":  # ZipMap's sequence of maps
-            raise ArtifactRefused(f"output {given.name!r} is of type {given.datatype}, which cannot be answered")
-    return Signature(inputs=inputs, outputs=outputs)
-
-
-def _refuse_crowds(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-    """A signature travels with the version: it is kept in the registry and told to whoever asks."""
-    if not inputs:
-        raise ArtifactRefused("the model has 0 inputs; a model without an input predicts nothing")
-    if len(inputs) + len(outputs) > MAX_TENSORS:
-        raise ArtifactRefused(
-            f"the model has {len(inputs):,} inputs and {len(outputs):,} outputs; together at most {MAX_TENSORS} are "
-            "served: put columns of one type into one matrix"
-        )
-    if long := next((tensor.name for tensor in (*inputs, *outputs) if len(tensor.name) > MAX_NAME), None):
-        raise ArtifactRefused(f"the name {long[:40]!r}… has {len(long):,} characters; at most {MAX_NAME} are taken")
-
-
-def _refuse_unsendable(wanted: Tensor) -> None:
-    if wanted.datatype not in DATATYPES:
-        raise ArtifactRefused(
-            f"input {wanted.name!r} is of type {wanted.datatype}; served are {', '.join(sorted(DATATYPES))}"
-        )
-    if wanted.shape is None:
-        raise ArtifactRefused(
-            f"input {wanted.name!r} has an undeclared shape; export it with its dimensions, the first one variable"
-        )
-
-
-def _refuse_unclear_rows(wanted: Tensor) -> None:
-    """A lone matrix of numbers is rows of features, and then both sides of it have to say so."""
-    if wanted.datatype not in NUMBERS or wanted.shape is None or len(wanted.shape) != 2:
-        return
-    batch, features = wanted.shape
-    if batch != -1:
-        raise ArtifactRefused(
-            f"input {wanted.name!r} has a fixed batch of {batch}; export it with a variable first dimension"
-        )
-    if features < 1:
-        raise ArtifactRefused(
-            f"input {wanted.name!r} does not declare its number of features; export it with a fixed one"
-        )
+    signature = Signature(inputs=inputs, outputs=outputs)
+    check_served(signature, "export it with a variable first dimension", answers=("SEQUENCE",))  # what a ZipMap gives
+    return signature
 
 
 def _tensor(onnx: Any, value: Any) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from .errors import ArtifactRefused
 from .signature import DATATYPES, NUMBERS, Signature, Tensor
 
@@ -9,15 +11,17 @@ MAX_TENSORS, MAX_NAME = 1_000, 256
 """Inputs and outputs together, and characters of a name."""
 
 
-def check_served(signature: Signature, way_out: str) -> None:
+def check_served(signature: Signature, way_out: str, answers: Collection[str] = ()) -> None:
     """Make sure that a model of this signature can be asked and can answer.
 
     Args:
         signature: as it was read from the file.
         way_out: how its author makes a dimension variable, for the sentence of a refusal.
+        answers: types that an output may have besides those that can be sent.
 
     Raises:
-        ArtifactRefused: it has no input, too many tensors, types that cannot be sent, or rows without a number.
+        ArtifactRefused: it has no input, too many tensors, types that cannot be sent, an input of no shape, or rows
+            without a number.
     """
     both = (*signature.inputs, *signature.outputs)
     if not signature.inputs or not signature.outputs:
@@ -30,13 +34,15 @@ def check_served(signature: Signature, way_out: str) -> None:
     for tensor in both:
         if len(tensor.name) > MAX_NAME:
             raise ArtifactRefused(
-                f"the name {tensor.name[:40]!r}… is too long; at most {MAX_NAME} characters are taken"
+                f"the name {tensor.name[:40]!r}… has {len(tensor.name):,} characters; at most {MAX_NAME} are taken"
             )
-        if tensor.datatype not in DATATYPES:
+        if tensor.datatype not in DATATYPES and (tensor in signature.inputs or tensor.datatype not in answers):
             raise ArtifactRefused(
                 f"{tensor.name!r} is of type {tensor.datatype}, which cannot be sent; served are "
                 f"{', '.join(sorted(DATATYPES))}"
             )
+    if undeclared := next((tensor.name for tensor in signature.inputs if tensor.shape is None), None):
+        raise ArtifactRefused(f"input {undeclared!r} has an undeclared shape; {way_out}")
     for side in (signature.inputs, signature.outputs):
         if len({tensor.name for tensor in side}) != len(side):
             raise ArtifactRefused("the model gives one name to two of its inputs or outputs")
