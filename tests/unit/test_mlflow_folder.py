@@ -141,6 +141,7 @@ def test_what_is_not_served_is_refused(document: Any, words: str) -> None:
         ("a: &a\n  - *a\n", "anchors"),
         ("- " * 5_000, "not plain YAML"),
         ("[" * 90_000, "brackets"),
+        ("# " + "]" * 40_000 + "\na: " + "[" * 40_000, "brackets"),
         ("a: " + "[\n" * 45_000, "brackets"),
         ("a: !!bool maybe", "not plain YAML"),
         ("a: !!int ''", "not plain YAML"),

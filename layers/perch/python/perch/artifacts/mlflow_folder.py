@@ -127,7 +127,7 @@ def _nesting(data: bytes) -> int:
     """How many brackets are open at most; those in texts count too, as they are closed there."""
     depth = most = 0
     for byte in data:
-        depth += (byte in b"[{") - (byte in b"]}")
+        depth = max(0, depth + (byte in b"[{") - (byte in b"]}"))
         most = max(most, depth)
     return most
 
