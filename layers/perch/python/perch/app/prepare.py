@@ -16,7 +16,7 @@ from perch.domain.errors import Conflict
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
 
 _TRIED_S, _PROBED_S = 45.0, 20.0
-"""Seconds of a tick that trying a candidate may take, of the 50 that the driver has; and within them, probing."""
+"""Seconds that one go at a candidate may take, of the 50 that the driver has; and of them, to send probes."""
 
 
 def prepare(turn: Turn, seen: View, *, take_lease: Callable[[], bool]) -> Change | str:
@@ -107,8 +107,8 @@ def probe(turn: Turn, state: Endpoint) -> Change | str:
 def _try(turn: Turn, shown: Sequence[Face], version: str, begin: int) -> ProbeReport:
     """Knock before the first probe, and probe; a failure begins with what the revision did.
 
-    No probe begins that could outlast the driver, which would be ended before it wrote that the probe hung, and send it
-    again at each tick; the others have theirs at the next.
+    What passed is written down before a probe begins that, if it hung, would outlast the driver: or else it would be
+    sent again at each tick, after all of them, and nobody would ever be told.
     """
     functions, function, endpoint = turn.world.functions, turn.function, turn.policy.name
     until = turn.timer() + _TRIED_S - turn.policy.timeout_s
