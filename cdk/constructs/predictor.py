@@ -35,7 +35,8 @@ NOT_QUARANTINED = {"StringNotEquals": {"s3:ExistingObjectTag/perch": ["quarantin
 # The image's build context is the project's folder. Docker's rules: leave out all, then take back what the image needs.
 IMAGE_CONTEXT = (
     "*",
-    "!functions/container",
+    "!functions/container/entrypoint.sh",
+    "!functions/container/requirements.txt",
     "!functions/predict_torch",
     "!layers/perch/python/perch",
     "layers/perch/python/perch/app",
@@ -113,7 +114,7 @@ class Predictor(Construct):
             runtime=RUNTIME,
             architecture=ARCHITECTURES[props.settings.architecture],
             handler="handler.handler",
-            code=lambda_.Code.from_asset(str(folder), exclude=[*NOT_CODE, "Dockerfile*"]),
+            code=lambda_.Code.from_asset(str(folder), exclude=list(NOT_CODE)),
             layers=props.layers.take(name, [PREDICTOR_PACKAGE, *runtime.layers, *_cache_layers(props)], [folder]),
             role=self.execution.role,
             log_group=self.execution.log_group,

@@ -167,10 +167,10 @@ def test_stages_before_the_last_leave_nothing_else(context, store):
     assert [path.name for path in image.root.rglob("*") if path.is_file()] == ["notes.md"]
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_the_projects_own_images_hold_handler_package_and_entrypoint(context, store, runtime):
+@pytest.mark.parametrize("folder", ["container", "predict_torch"])
+def test_the_projects_own_images_hold_handler_package_and_entrypoint(context, store, folder):
     """And nothing of the control side or of a laptop."""
-    file = f"functions/predict_{runtime}/Dockerfile"
+    file = f"functions/{folder}/Dockerfile"
     assert docker.main(["build", "--tag", "x", "--file", file, str(ROOT)]) == 0
     image = store.find("x")
     told = json.loads((image.root.parent / "image.json").read_text())

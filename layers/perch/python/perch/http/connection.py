@@ -198,14 +198,15 @@ class Connection(asyncio.Protocol):
         request.http_1_0 = self._parser.get_http_version() == "1.0"
         request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         self._in_head, self._size = False, 0
-        expects = False
+        announced, expects = 0, False
         for name, value in request.headers:
-            key = name.lower()
-            if key == b"content-length" and int(value) > self._limits.body:
-                self._refuse_large()
-                return
-            expects = expects or (key == b"expect" and value.lower() == b"100-continue")
-        if expects and self._transport is not None:
+            if len(name) == 14 and name.lower() == b"content-length":
+                announced = int(value)
+            elif len(name) == 6 and name.lower() == b"expect":
+                expects = value.lower() == b"100-continue"
+        if announced > self._limits.body:
+            self._refuse_large()
+        elif expects and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:

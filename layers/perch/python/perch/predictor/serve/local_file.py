@@ -6,6 +6,7 @@
 | PERCH_MODEL_NAME | the file's name without its ending | the model's name, and its endpoint's |
 | PERCH_MODEL_VERSION | 1 | what answers call its version |
 | PERCH_MODEL_SHA256 | | if set, what the file must hash to |
+| PERCH_RUNTIME | the first that can | what runs the file, if it can |
 
 There was no registration, so what registration does is done here: the file is inspected, and refused if anything in it
 could run code. Then it goes the way of every artifact, with a pointer and the hash of exactly the bytes inspected.
@@ -59,6 +60,7 @@ def read_local(environ: Mapping[str, str]) -> LocalModel | None:
     if wanted and wanted != sha256:
         raise ModelUnavailable(f"PERCH_MODEL is {text} with SHA-256 {sha256}; PERCH_MODEL_SHA256 is {wanted}")
     fmt = format_of(path.name)
+    chosen = environ.get("PERCH_RUNTIME", "")
     name = environ.get("PERCH_MODEL_NAME") or path.name.partition(".")[0]
     pointer = Pointer(
         model=name,
@@ -72,5 +74,5 @@ def read_local(environ: Mapping[str, str]) -> LocalModel | None:
     return LocalModel(
         environ={"PERCH_ENDPOINT": name, **environ, "PERCH_STORE": "local", "PERCH_POINTER": pointer.to_json()},
         fetch=lambda _bucket, _pointer: Hashed(data=data, sha256=sha256),
-        runtime=inspected.runtimes[0],
+        runtime=chosen if chosen in inspected.runtimes else inspected.runtimes[0],
     )
