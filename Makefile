@@ -23,7 +23,7 @@ test: .venv/.installed node_modules/.installed ## Run all tests.
 test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
 	@$(BIN)/python -m tests.clients.run
 
-test-images: .venv/.installed ## Build the predictor's image with docker, podman or buildah, and run it.
+test-images: .venv/.installed ## Build the predictors' images with docker, podman or buildah, and run them.
 	@$(BIN)/pytest tests/images -m builder -rs
 
 check: .venv/.installed ## Lint, types and import contracts.

@@ -1,15 +1,19 @@
 """Throughput and latency of servers that speak the Open Inference Protocol: Perch's two ways, and five others.
 
-    python -m benchmarks.serving_throughput [--seconds 6] [--rounds 3] [--only perch,triton]
+    python -m benchmarks.serving_throughput [--seconds 6] [--rounds 3] [--only perch,triton] [--install]
 
 The same small ONNX model (64-64-10), the same JSON request, the same load generator (wrk, 16 and 64 connections), the
 same two cores, which wrk shares. In each round each server is started, asked once and its answer compared with the
 model's own, warmed for a second, measured at 16 and at 64 connections, and stopped, so that a busy minute of the
-machine hits all alike. `cpu_us` is the processor time of the server's processes for one request.
+machine hits all alike. `cpu_us` is the processor time of the server's processes for one request, `processes` how many
+they were. Each is measured with one worker and with two (`-2`), by the setting that its documents name for it, because
+what is better on two cores depends on the server; sessions take one thread, and nobody writes a line for each request
+to a disk or reports to its maker.
 
-Each peer comes from PyPI into an environment of its own (`.perch/bench/<name>`, from `benchmarks/peers/<name>.txt`),
-with its smallest server file beside it. One that cannot be installed or started is left out with its reason in the
-result. BentoML and LitServe have no such protocol; their handlers read and write its JSON by hand.
+Each peer comes from PyPI into an environment of its own (`.perch/bench/<name>`, from `benchmarks/peers/<name>.txt`,
+`--install` makes them all and measures nothing), with its smallest server file beside it. One that cannot be installed
+or started is left out with its reason in the result. BentoML and LitServe have no such protocol; their handlers read
+and write its JSON by hand.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +62,7 @@ class Server:
     command: tuple[str, ...]
     peer: str = ""
     package: str = ""
-    workers: str = ""
+    workers: int = 1
 
     def start(self, model: Path, port: int, log: Path) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own."""
@@ -70,8 +74,10 @@ class Server:
             "PERCH_MODEL": str(model),
             "PERCH_MODEL_NAME": "bench",
             "PATH": f"{home}:{os.environ['PATH']}",
-            "PERCH_WORKERS": self.workers,
+            "PERCH_WORKERS": str(self.workers),
+            "WORKERS": str(self.workers),
             "BENTOML_DO_NOT_TRACK": "True",
+            "ORT_DISABLE_TELEMETRY": "1",
             "PYTHONPATH": "" if self.peer else str(ROOT),
         }
         program, *arguments = (part.format(port=port) for part in self.command)
@@ -85,15 +91,18 @@ class Server:
         )
 
 
-SERVERS = {
-    "perch": Server(("python", "-m", "perch.predictor.serve")),
-    "perch-one-worker": Server(("python", "-m", "perch.predictor.serve"), workers="1"),
-    "perch-local-lambda": Server(("python", "-m", "benchmarks.peers.perch_lambda_server")),
+PEERS_OF = {
     "mlserver": Server(("python", "mlserver_server.py"), "mlserver", "mlserver"),
     "triton": Server(("python", "triton_server.py"), "triton", "nvidia-pytriton"),
     "kserve": Server(("python", "kserve_server.py"), "kserve", "kserve"),
     "litserve": Server(("python", "litserve_server.py"), "litserve", "litserve"),
     "bentoml": Server(("bentoml", "serve", "bentoml_server:Bench", "--port", "{port}"), "bentoml", "bentoml"),
+}
+_ONE = {"perch": Server(("python", "-m", "perch.predictor.serve")), **PEERS_OF}
+SERVERS = {
+    **_ONE,
+    **{f"{name}-2": replace(server, workers=2) for name, server in _ONE.items()},
+    "perch-local-lambda-2": Server(("python", "-m", "benchmarks.peers.perch_lambda_server"), workers=2),
 }
 
 
@@ -164,9 +173,11 @@ def _ask(url: str) -> list[float]:
 
 def measure(url: str, pid: int, *, seconds: int, connections: int) -> dict[str, float]:
     """Load a server for some seconds; return what wrk found and the processor time of one request."""
-    before = processor_seconds([pid, *children_of(pid)])
+    pids = [pid, *children_of(pid)]
+    before = processor_seconds(pids)
     found = post(url, request_body(), HEADERS, seconds=seconds, connections=connections)
-    found["cpu_us"] = round((processor_seconds([pid, *children_of(pid)]) - before) / found["requests"] * 1e6)
+    found["cpu_us"] = round((processor_seconds(pids) - before) / found["requests"] * 1e6)
+    found["processes"] = len(pids)
     return found
 
 
@@ -227,7 +238,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(SERVERS), help="names, separated by commas")
+    parser.add_argument("--install", action="store_true", help="make the peers' environments, and stop")
     options = parser.parse_args()
+    if options.install:
+        for name in PEERS_OF:
+            install(name)
+        return
     need_wrk()
     load = os.getloadavg()
     asked = options.only.split(",")
@@ -238,7 +254,9 @@ def main() -> None:
     save(
         "serving_throughput",
         {
-            "peers": {name: version_of(SERVERS[name]) for name in asked},
+            "servers": {
+                name: {"version": version_of(SERVERS[name]), "workers": SERVERS[name].workers} for name in asked
+            },
             "results": results,
             "left_out": left_out,
         },

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 
 
-@bentoml.service(workers=1, logging={"access": {"enabled": False}})
+@bentoml.service(workers=int(os.environ["WORKERS"]), logging={"access": {"enabled": False}})
 class Bench:
     """The model of the benchmark."""
 

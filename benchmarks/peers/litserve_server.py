@@ -32,5 +32,7 @@ class Bench(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(Bench(api_path="/v2/models/bench/infer"), accelerator="cpu", workers_per_device=1)
+    workers = int(os.environ["WORKERS"])
+    api = Bench(api_path="/v2/models/bench/infer")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=workers)
     server.run(host="127.0.0.1", port=int(os.environ["PORT"]), generate_client_file=False, log_level="warning")

@@ -1,4 +1,4 @@
-"""MLServer, in one process (`parallel_workers` 0), as `mlserver start` runs it."""
+"""MLServer as `mlserver start` runs it: in one process (`parallel_workers` 0), or with a pool of workers beside it."""
 
 import asyncio
 import os
@@ -12,9 +12,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 async def main() -> None:
     """Serve."""
-    port = int(os.environ["PORT"])
+    port, workers = int(os.environ["PORT"]), int(os.environ["WORKERS"])
     settings = Settings(
-        host="127.0.0.1", http_port=port, grpc_port=port + 1000, metrics_endpoint=None, parallel_workers=0, debug=False
+        host="127.0.0.1",
+        http_port=port,
+        grpc_port=port + 1000,
+        metrics_endpoint=None,
+        parallel_workers=0 if workers == 1 else workers,
+        debug=False,
     )
     server = MLServer(settings)
     await server.start([ModelSettings(name="bench", implementation="mlserver_model.Bench")])

@@ -1,4 +1,4 @@
-"""Triton through pytriton: the same session in its Python backend, with its dynamic batcher."""
+"""Triton through pytriton: the same session in its Python backend, with its dynamic batcher; an instance a worker."""
 
 import os
 
@@ -25,7 +25,7 @@ if __name__ == "__main__":
     with Triton(config=ports) as triton:
         triton.bind(
             model_name="bench",
-            infer_func=infer,
+            infer_func=[infer] * int(os.environ["WORKERS"]),
             inputs=[Tensor(name="x", dtype=np.float32, shape=(64,))],
             outputs=[Tensor(name="probabilities", dtype=np.float32, shape=(10,))],
             config=ModelConfig(max_batch_size=64),

@@ -1,7 +1,11 @@
-"""The predictor's image, built and run: who it runs as, what it says of itself, and that it serves in both ways."""
+"""The predictors' images, built and run: who they run as, what they say of themselves, that they serve in both ways.
+
+The one of ONNX shows all of the contract; those of the other runtimes, that they are built and serve what is theirs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -10,17 +14,17 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from queue import Queue
 
 import pytest
 
 from tests.images.builder import Buildah, Container, Engine, Missing, find_engine, pip_configuration
 from tests.local.serving import ROW, Client, Load
-from tests.local.tiny_models import ORDINARY, onnx_model
+from tests.local.tiny_models import ORDINARY, onnx_model, torch_model
 
 pytestmark = pytest.mark.builder
 
-TAG = "localhost/perch-test-onnx"
 EXTRA = "awslambdaric==4.2.2 snapshot-restore-py==1.0.0 simplejson==4.1.1"
 
 
@@ -35,24 +39,37 @@ def engine() -> Iterator[Engine]:
         found.close()
 
 
+def build(engine: Engine, folder: Path, runtime: str) -> str:
+    """Build the image of a runtime, with Lambda's runtime client, because its base is not AWS's; return its tag."""
+    tag = f"localhost/perch-test-{runtime}"
+    base = os.environ.get("PERCH_TEST_BASE") or "localhost/perch-test-base"
+    arguments = {"BASE": base, "EXTRA": EXTRA, "RUNTIME": runtime}
+    dockerfile = "functions/container/Dockerfile"
+    if runtime == "torch":
+        dockerfile, arguments = "functions/predict_torch/Dockerfile", {"BASE": base, "EXTRA": EXTRA}
+        if index := os.environ.get("PERCH_TEST_TORCH_INDEX"):
+            arguments["TORCH_INDEX"] = index
+    engine.build(dockerfile, tag, arguments, pip_configuration(folder))
+    return tag
+
+
+def store(folder: Path, name: str, data: bytes) -> Path:
+    """Write a model where anybody may read it."""
+    folder.chmod(0o755)
+    path = folder / name
+    path.write_bytes(data)
+    path.chmod(0o644)
+    return path
+
+
 @pytest.fixture(scope="module")
 def image(engine, tmp_path_factory):
-    """The ONNX image, with Lambda's runtime client, because its base is not AWS's."""
-    base = os.environ.get("PERCH_TEST_BASE") or "localhost/perch-test-base"
-    arguments = {"BASE": base, "EXTRA": EXTRA}
-    pip = pip_configuration(tmp_path_factory.mktemp("pip"))
-    engine.build("functions/predict_onnx/Dockerfile", TAG, arguments, pip)
-    return TAG
+    return build(engine, tmp_path_factory.mktemp("pip"), "onnx")
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    folder.chmod(0o755)
-    path = folder / "rows.onnx"
-    path.write_bytes(onnx_model(2))
-    path.chmod(0o644)
-    return path
+    return store(tmp_path_factory.mktemp("model"), "rows.onnx", onnx_model(2))
 
 
 class Running:
@@ -80,19 +97,26 @@ class Running:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def running(engine, image, model):
+@contextlib.contextmanager
+def serving(engine: Engine, image: str, model: Path) -> Iterator[Running]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environ = {"PORT": str(port), "PERCH_MODEL": "/rows.onnx", "PERCH_WORKERS": "2", "PERCH_DRAIN_S": "0.3"}
-    one = Running(engine.start(image, environ, {model: "/rows.onnx"}), port)
+    place = f"/{model.name}"
+    environ = {"PORT": str(port), "PERCH_MODEL": place, "PERCH_WORKERS": "2", "PERCH_DRAIN_S": "0.3"}
+    one = Running(engine.start(image, environ, {model: place}), port)
     try:
         one.wait_for("predictor.serving")
         yield one
     finally:
         if one.container.process.poll() is None:
             one.container.terminate()
+
+
+@pytest.fixture
+def running(engine, image, model):
+    with serving(engine, image, model) as one:
+        yield one
 
 
 def test_it_says_how_it_is_to_be_run(engine, image):
@@ -183,6 +207,43 @@ def test_under_lambdas_runtime_it_is_a_lambda_function(engine, image):
         if container.process.poll() is None:
             container.terminate()
         api.shutdown()
+
+
+def _safetensors() -> tuple[str, bytes]:
+    return "rows.safetensors", torch_model(2)
+
+
+def _skops() -> tuple[str, bytes]:
+    import skops.io
+    from sklearn.linear_model import LogisticRegression
+
+    rows = [[0.0, 0, 0, 0], [1, 1, 1, 1], [*ORDINARY]]
+    return "rows.skops", skops.io.dumps(LogisticRegression().fit(rows, [0, 1, 2]))
+
+
+def _pt2(folder: Path) -> tuple[str, bytes]:
+    import torch
+
+    from perch.export import torch_programs
+
+    torch_programs.export_pt2(torch.nn.Linear(4, 3), folder / "rows.pt2", torch.zeros(2, 4), output="logits")
+    return "rows.pt2", (folder / "rows.pt2").read_bytes()
+
+
+@pytest.mark.parametrize("runtime", ["numpy", "sklearn", "torch"])
+def test_the_image_of_another_runtime_serves_what_is_its_own(engine, tmp_path, runtime):
+    """It is built, says which it is, answers the protocol with a model of its kind, and ends with 0."""
+    name, data = {"numpy": _safetensors, "sklearn": _skops, "torch": lambda: _pt2(tmp_path)}[runtime]()
+    tag = build(engine, tmp_path, runtime)
+    config = engine.config(tag)
+    assert config.labels["org.opencontainers.image.title"] == f"perch-predict-{runtime}"
+    assert (config.user, config.environment["PERCH_RUNTIME"]) == ("65532:65532", runtime)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with serving(engine, tag, store(folder, name, data)) as running:
+        answer = Client(running.port).ask("/models/rows/predict", ROW)
+        assert (answer.status, len(answer.document["predictions"])) == (200, 1)
+        assert running.container.terminate() == 0
 
 
 def _runtime_api(event: dict, answers: Queue[dict]) -> type[BaseHTTPRequestHandler]:
