@@ -251,6 +251,14 @@ def test_a_closed_port_fails_the_init() -> None:
         fetch_artifact("store", pointer(), environ=environ, wait=lambda _: None)
 
 
+@pytest.mark.parametrize("endpoint", ["localhost:5000", "ftp://store", "https://"])
+def test_an_endpoint_that_is_no_address_is_named(endpoint: str) -> None:
+    """A forgotten scheme would look like a store that is down."""
+    environ = {**KEYS, "AWS_ENDPOINT_URL": endpoint}
+    with pytest.raises(ArtifactUnreachable, match="no address that begins with https://"):
+        fetch_artifact("store", pointer(), environ=environ)
+
+
 def test_a_store_that_says_no_is_a_reason_to_answer_503(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """No such version: this revision will never have a model, and says so."""
     store.answer = lambda *_: {"status": 404, "body": b"<Code>NoSuchVersion</Code>"}
@@ -286,6 +294,12 @@ def test_bytes_of_another_size_are_refused_before_they_are_hashed() -> None:
     """A hash alone would do; the size says better what is wrong."""
     with pytest.raises(ModelUnavailable, match="has 3 bytes; 10240 were registered"):
         verify(Hashed(data=b"abc", sha256=pointer().sha256), pointer())
+
+
+def test_what_is_no_hash_matches_nothing() -> None:
+    """Whatever stands in the pointer, the revision says that it was not loaded."""
+    with pytest.raises(ModelUnavailable, match="was registered, so it was not loaded"):
+        verify(DATA, pointer(sha256="é" * 64))
 
 
 # -- who asks ---------------------------------------------------------------------------------------------------------
@@ -326,6 +340,7 @@ def test_requests_are_signed_as_botocore_signs_them(key: str, version: str, toke
         ("store", {}, "store.s3.eu-west-1.amazonaws.com/k"),
         ("a.b", {}, "s3.eu-west-1.amazonaws.com/a.b/k"),
         ("store", {"AWS_REGION": "cn-north-1"}, "store.s3.cn-north-1.amazonaws.com.cn/k"),
+        ("store", {"AWS_REGION": "eusc-de-east-1"}, "store.s3.eusc-de-east-1.amazonaws.eu/k"),
         ("store", {"AWS_ENDPOINT_URL": "http://localhost:5000"}, "localhost:5000/store/k"),
         ("store", {"AWS_ENDPOINT_URL": "http://x", "AWS_ENDPOINT_URL_S3": "http://y:9/s3/"}, "y:9/s3/store/k"),
     ],

@@ -10,7 +10,7 @@ Credentials are those that Lambda puts into the environment, or those that a con
 stands there instead (SnapStart, ECS, EKS). Where there are neither, botocore looks for them in its usual places.
 Honoured beside those: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_CA_BUNDLE, AWS_REGION, AWS_DEFAULT_REGION.
 
-Left out: redirects to another region, dual-stack and FIPS endpoints, proxies, access points.
+Left out: redirects to another region, dual-stack and FIPS endpoints, isolated partitions, proxies, access points.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class S3Object:
     """One version of one object, and who reads it."""
 
     def __init__(self, bucket: str, key: str, version_id: str, environ: Mapping[str, str]) -> None:
-        """Find out where the object is and with which keys to ask. Raises `NoCredentials`."""
+        """Find out where the object is and with which keys to ask. Raises `NoCredentials`; OSError: no address."""
         self.region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
         endpoint = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
         path = "/" + quote(key, safe="/-_.~")
@@ -57,6 +57,8 @@ class S3Object:
         else:
             endpoint = f"https://{bucket}.s3.{self.region}.{_suffix(self.region)}"
         url = urlsplit(endpoint)
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise OSError(f"the endpoint {endpoint!r} is no address that begins with https:// or http://")
         self.host = url.netloc
         self.path = url.path.rstrip("/") + path
         self.query = f"versionId={quote(version_id, safe='-_.~')}"
@@ -174,4 +176,4 @@ def sign(host: str, path: str, query: str, credentials: Credentials, *, region: 
 
 
 def _suffix(region: str) -> str:
-    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}.get(region.partition("-")[0], "amazonaws.com")
