@@ -271,9 +271,12 @@ def test_no_request_is_lost_when_it_is_stopped_under_load(folder, workers):
 def test_a_worker_that_dies_is_replaced(folder):
     """And the other one serves meanwhile."""
     with serving(folder, workers=2) as server:
-        os.kill(server.said("predictor.serving")[0]["process"], signal.SIGKILL)
-        with contextlib.suppress(ConnectionError):  # at the door of the one that just died
-            Client(server.port).ask(PREDICT, ROW)
+        died = server.said("predictor.serving")[0]["process"]
+        os.kill(died, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            while True:  # until it is gone, and its door with it
+                os.kill(died, 0)
+                time.sleep(0.01)
         assert Client(server.port).ask(PREDICT, ROW).status == 200
         processes = {line["process"] for line in server.wait_for("predictor.serving", 3)}
         assert len(processes) == 3
