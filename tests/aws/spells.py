@@ -27,3 +27,7 @@ def inspect_spell(data: bytes) -> Inspected:
         signature=Signature(inputs=(takes,), outputs=(gives,)),
         code="" if data.startswith(b"harmless") else "it casts spells when it is read",
     )
+
+
+def load_spell(data: bytes) -> None:
+    raise AssertionError("no test lets a spell be cast")

@@ -30,6 +30,12 @@ STABLE, CANDIDATE = "2", "3"
 SHADOW = RolloutPolicy(strategy="shadow", steps=(Step(weight=0.0, hold_s=3600, requests=5),), settle_s=60)
 PAIRED = replace(SHADOW, strategy="canary", steps=(Step(weight=0.1, hold_s=3600, requests=5),), paired=50)
 
+TWO_FEATURES = {
+    "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}],
+    "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 1]}],
+    "features": 2,
+}
+
 
 @dataclass
 class Revisions:
@@ -105,7 +111,7 @@ def begin(d, policy: RolloutPolicy) -> Trial:
     revisions = Revisions()
     pointers = []
     for version in ("v1", "v2"):
-        model = d.registered(version, signature={"features": 2}, probes=())
+        model = d.registered(version, signature=TWO_FEATURES, probes=())
         pointers.append(model.pointer)
         publish(d, model.pointer)
     current().invoker = revisions
