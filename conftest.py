@@ -1,6 +1,10 @@
 """The fixtures that Perch gives to projects which deploy with it, for its own tests; and the order of these."""
 
+import os
+
 import pytest
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as perch.predictor.runtimes does, for tests that import onnxruntime first
 
 pytest_plugins = ["perch.local.fixtures"]
 

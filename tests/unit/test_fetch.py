@@ -211,6 +211,15 @@ def test_a_store_that_says_no_is_a_fact_about_the_revision(
     assert len(store.ranges) == 1
 
 
+def test_a_no_of_this_moment_is_asked_again(store: Store) -> None:
+    """Credentials that ran out a moment ago, or a clock that is off, say nothing of the revision."""
+    store.answer = lambda number, _: {"status": 400, "body": b"<Code>ExpiredToken</Code>"} if number == 1 else {}
+    read(store)
+    store.answer = lambda *_: {"status": 403, "body": b"<Code>RequestTimeTooSkewed</Code>"}
+    with pytest.raises(ArtifactUnreachable, match="RequestTimeTooSkewed"):
+        read(store)
+
+
 def test_a_no_in_the_middle_ends_all_parts(store: Store) -> None:
     """The other threads stop, and none is left behind."""
     store.answer = lambda number, _: {"status": 403, "body": b"<Code>AccessDenied</Code>"} if number == 5 else {}

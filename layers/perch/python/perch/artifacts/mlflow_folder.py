@@ -12,10 +12,11 @@ Left out, and refused in words: flavours without a format of ours (pytorch, tran
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from perch.domain.names import is_name
 
 from .errors import ArtifactRefused
 
@@ -84,7 +85,7 @@ def read_mlmodel(data: bytes) -> MLflowModel:
     _refuse_code(flavors, name)
     said, version = FILES[name]
     artifact = flavors[name].get(said)
-    if not isinstance(artifact, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", artifact):
+    if not isinstance(artifact, str) or not is_name(artifact):
         raise ArtifactRefused(f"{MLMODEL} names {str(artifact)[:60]!r} as the model; it has to be a file of the folder")
     facts = {
         "mlflow.flavor": name,

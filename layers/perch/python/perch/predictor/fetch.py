@@ -46,6 +46,8 @@ ATTEMPTS = 3
 _CHUNK = 1 << 20
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _CODE = re.compile(rb"<Code>(\w+)</Code>")
+_PASSING = frozenset({"RequestTimeout", "ExpiredToken", "RequestTimeTooSkewed"})
+"""Refusals of this moment (a slow connection, old credentials, a clock) and not of the object."""
 
 
 def fetch_artifact(
@@ -271,6 +273,6 @@ class _Reader:
             raise ModelUnavailable(f"{self._of.where} is shorter than the {size} bytes that were registered")
         if answer.status == 412:
             raise ModelUnavailable(f"{self._of.where} was changed while it was read")
-        if 300 <= answer.status < 500 and answer.status not in (408, 429):
+        if 300 <= answer.status < 500 and answer.status not in (408, 429) and said not in _PASSING:
             raise ModelUnavailable(f"{self._of.where} cannot be read: {said}")
         raise _Again(f"S3 answered {said}")
