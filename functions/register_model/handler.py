@@ -16,7 +16,7 @@ from aws_lambda_powertools.utilities.idempotency import (
 )
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from perch.app.register import Upload, register
+from perch.app.register import Upload, inspect_apart, register
 from perch.app.world import world_of
 from perch.domain.codec import parse_time
 
@@ -61,5 +61,6 @@ def register_once(*, upload: dict[str, Any]) -> dict[str, Any]:
     found = register(
         world,
         Upload(key=upload["key"], version_id=upload["version_id"], at=parse_time(upload["at"]), by=upload["by"]),
+        look_into=inspect_apart,
     )
     return {"status": found.status, "reason": found.reason}

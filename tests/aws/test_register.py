@@ -2,13 +2,15 @@
 
 import hashlib
 import json
+import os
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from perch.app.apart import apart
 from perch.app.probe import golden
-from perch.app.register import Upload, register
+from perch.app.register import Upload, inspect_apart, register
 from perch.aws.clients import Clients
 from perch.domain.errors import Conflict
 from tests.aws.deployment import BUCKET, deployment
@@ -65,6 +67,18 @@ def test_a_lone_artifact_registers_with_what_can_be_read_from_it(deployment, put
     assert found.pointer.size == len(data)
     assert found.signature["features"] == 4
     assert {len(row) for probe in golden(found) for row in probe.features} == {4}
+
+
+def test_a_file_that_kills_its_inspector_is_refused_with_that_reason(deployment, put):
+    """A native parser may die of it; the event is not lost, and the next upload is inspected."""
+    upload = put("models/digits/v1/model.onnx", model())
+    outcome = register(deployment.world, upload, look_into=lambda *_: apart(os.abort, limit_s=30))
+    after = register(deployment.world, put("models/digits/v2/model.onnx", model()), look_into=inspect_apart)
+
+    assert outcome.status == "rejected"
+    assert outcome.reason == "it cannot be inspected: it ended the process that did it (SIGABRT)"
+    assert known(deployment) is None
+    assert after.status == "registered"
 
 
 def test_law_1_the_same_event_again_changes_nothing(deployment, put, go):

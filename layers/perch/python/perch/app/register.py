@@ -17,11 +17,12 @@ names, the first registration of a name stays, the same again is no news, and wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from perch.app.apart import DiedApart, apart
 from perch.app.complete import Waits, complete
 from perch.app.declared_signature import with_signature
 from perch.app.probe import unfit
@@ -36,6 +37,10 @@ from perch.domain.moves import REASON_LIMIT
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
 from perch.signing import SignatureRefused
 
+Inspect = Callable[[str, bytes], Inspected]
+
+INSPECT_S = 120
+"""Seconds that an inspection may take; register_model has five minutes for all that it does."""
 _ATTEMPTS = 8
 _MAX_PROBES = 20
 _DEFAULT_MAX_MB = 200
@@ -60,8 +65,19 @@ class Upload:
     by: str
 
 
-def register(world: World, upload: Upload) -> Registered:
-    """Register one upload; running it again with the same upload changes nothing."""
+def inspect_apart(name: str, data: bytes) -> Inspected:
+    """Inspect an artifact in a process that may die of it. Raises as `inspect`, and `DiedApart`."""
+    return apart(lambda: inspect(name, data), limit_s=INSPECT_S)
+
+
+def register(world: World, upload: Upload, *, look_into: Inspect = inspect) -> Registered:
+    """Register one upload; running it again with the same upload changes nothing.
+
+    Args:
+        world: settings and services.
+        upload: what the S3 event says.
+        look_into: inspects an artifact by its name and bytes; `inspect_apart` where bytes may come from anybody.
+    """
     parts: UploadKey | None = None
     stored = Stored(key=upload.key, version_id=upload.version_id or "null", size=0, metadata={})
     try:
@@ -72,7 +88,7 @@ def register(world: World, upload: Upload) -> Registered:
         if refused := world.registry.rejection(stored.key, stored.version_id):
             return _rejected(world, upload, stored, parts, refused.reason)
         stored = world.store.look(upload.key, upload.version_id)
-        return _store(world, upload, known, _read(world, upload, parts, stored, known))
+        return _store(world, upload, known, _read(world, upload, parts, stored, known, look_into))
     except Waits as waits:
         return Registered(status="waiting", reason=str(waits))
     except (Invalid, Refused, NotFound, ValueError, TypeError, RecursionError, OverflowError) as error:
@@ -91,7 +107,9 @@ def _reason(error: Exception) -> str:
 # -- what an upload is --------------------------------------------------------------------------------------------
 
 
-def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known: ModelVersion | None) -> ModelVersion:
+def _read(
+    world: World, upload: Upload, parts: UploadKey, stored: Stored, known: ModelVersion | None, look_into: Inspect
+) -> ModelVersion:
     """Return the version that the file's folder makes; raises what `register` puts into words."""
     files = complete(world, parts, stored, known=known is not None)
     _check_size(world, parts.model, files.artifact)
@@ -105,7 +123,7 @@ def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known:
             _quarantine(world, upload, files.artifact, parts, str(refused))
         raise
     manifest = files.manifest.document if files.manifest else {}
-    inspected = _inspected(files.artifact.key.rsplit("/", 1)[1], data)
+    inspected = _inspected(look_into, files.artifact.key.rsplit("/", 1)[1], data)
     check_code(world.settings, parts.model, inspected, signer)
     inspected = with_signature(inspected, manifest)
     metadata = manifest.get("metadata", {})
@@ -133,12 +151,14 @@ def _read(world: World, upload: Upload, parts: UploadKey, stored: Stored, known:
     )
 
 
-def _inspected(name: str, data: bytes) -> Inspected:
+def _inspected(look_into: Inspect, name: str, data: bytes) -> Inspected:
     """Inspect bytes that anybody may have made: whatever an inspector stumbles over is a reason, and no lost event."""
     try:
-        return inspect(name, data)
+        return look_into(name, data)
     except PerchError:
         raise
+    except DiedApart as died:
+        raise Invalid(f"it cannot be inspected: {died}") from died
     except Exception as error:
         raise Invalid(f"it cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
 
