@@ -1,5 +1,6 @@
 """What is done apart comes back as an answer, also when it kills the process that does it."""
 
+import faulthandler
 import os
 import signal
 import time
@@ -30,8 +31,8 @@ def test_what_a_function_raises_comes_back_as_it_is():
 @pytest.mark.parametrize(
     ("death", "words"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "SIGSEGV"),
-        (os.abort, "SIGABRT"),
+        (lambda: (faulthandler.disable(), os.kill(os.getpid(), signal.SIGSEGV)), "SIGSEGV"),
+        (lambda: (faulthandler.disable(), os.abort()), "SIGABRT"),
         (lambda: os._exit(3), "exit code 3"),
         (lambda: lambda: None, "exit code 1"),
     ],
