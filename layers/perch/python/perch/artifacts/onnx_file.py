@@ -82,8 +82,8 @@ def inspect_onnx(data: bytes) -> Inspected:
     )
 
 
-def _graphs(model: Any) -> Iterator[Any]:
-    """The main graph, every function of the model, and every graph inside a node (If, Loop, Scan), however deep."""
+def graphs_of(model: Any) -> Iterator[Any]:
+    """Give the main graph, every function of the model, and every graph inside a node (If, Loop, Scan), however deep."""
     stack = [model.graph, *model.functions]
     while stack:
         graph = stack.pop()
@@ -97,7 +97,7 @@ def _graphs(model: Any) -> Iterator[Any]:
 
 def _tensors(model: Any) -> Iterator[Any]:
     """Every constant of the model, wherever it sits."""
-    for graph in _graphs(model):
+    for graph in graphs_of(model):
         sparse = list(getattr(graph, "sparse_initializer", ()))  # a function has no initializers
         yield from getattr(graph, "initializer", ())
         for node in graph.node:
@@ -124,7 +124,7 @@ def _refuse_external_data(onnx: Any, model: Any) -> None:
 
 def _refuse_unknown_operators(model: Any) -> None:
     local = {(function.domain, function.name) for function in model.functions}
-    for graph in _graphs(model):
+    for graph in graphs_of(model):
         for node in graph.node:
             known = (
                 (node.domain, node.op_type) in local

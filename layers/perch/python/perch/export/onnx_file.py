@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from perch.artifacts.onnx_file import graphs_of
 from perch.domain.errors import Refused
 
 LARGEST = 2_000_000_000
@@ -22,7 +23,7 @@ def finished(model: Any, metadata: Mapping[str, str]) -> bytes:
     Raises:
         Refused: it is too large for one file.
     """
-    for graph in _graphs(model):
+    for graph in graphs_of(model):
         graph.doc_string = ""
         del graph.metadata_props[:]
         del graph.value_info[:]
@@ -46,15 +47,3 @@ def _parts(graph: Any) -> Iterator[Any]:
     for name in ("input", "output", "initializer"):
         # Of a function, input and output are plain names.
         yield from (part for part in getattr(graph, name, ()) if not isinstance(part, str))
-
-
-def _graphs(model: Any) -> Iterator[Any]:
-    stack = [model.graph, *model.functions]
-    while stack:
-        graph = stack.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
