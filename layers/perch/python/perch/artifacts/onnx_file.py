@@ -83,7 +83,7 @@ def inspect_onnx(data: bytes) -> Inspected:
 
 
 def graphs_of(model: Any) -> Iterator[Any]:
-    """Give the main graph, every function of the model, and every graph inside a node (If, Loop, Scan), however deep."""
+    """Give the main graph, every function, and every graph inside a node (If, Loop, Scan), however deep."""
     stack = [model.graph, *model.functions]
     while stack:
         graph = stack.pop()
