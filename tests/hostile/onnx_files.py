@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx import TensorProto, helper
 
+from perch.artifacts.protobuf import field
 from tests.hostile import SERVED, Hostile
 
 READS = "makes the loader read a file of the machine into the model"
@@ -118,13 +119,13 @@ def hostile(trap: Path) -> Iterator[Hostile]:
     )
     for what, graph in (
         ("nodes", b"\x0a\x00" * 1_000_000),
-        ("attributes of one node", _field(1, b"\x2a\x00" * 1_000_000)),
-        ("inputs of one node", _field(1, b"\x0a\x00" * 1_000_000)),
-        ("dimensions of one output", _field(12, _field(2, _field(1, _field(2, b"\x0a\x00" * 1_000_000))))),
+        ("attributes of one node", field(1, b"\x2a\x00" * 1_000_000)),
+        ("inputs of one node", field(1, b"\x0a\x00" * 1_000_000)),
+        ("dimensions of one output", field(12, field(2, field(1, field(2, b"\x0a\x00" * 1_000_000))))),
     ):
         yield _onnx(
             f"a million empty {what}",
-            b"\x08\x09" + _field(7, graph) + _field(8, b"\x10\x12"),
+            b"\x08\x09" + field(7, graph) + field(8, b"\x10\x12"),
             "becomes a hundred times its size in memory",
             "countless small parts",
         )
@@ -192,13 +193,9 @@ def _nested(depth: int) -> bytes:
     """If nodes inside each other; written byte by byte, because the library that writes ONNX gives up at thirty."""
     graph = b""
     for _ in range(depth):
-        attribute = _field(1, b"then_branch") + _field(6, graph) + b"\xa0\x01\x05"  # g, of type GRAPH
-        graph = _field(1, _field(4, b"If") + _field(2, b"y") + _field(5, attribute)) + _field(2, b"g")
-    return b"\x08\x09" + _field(7, graph + _field(12, _field(1, b"y"))) + _field(8, b"\x10\x12")
-
-
-def _field(number: int, value: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
+        attribute = field(1, b"then_branch") + field(6, graph) + b"\xa0\x01\x05"  # g, of type GRAPH
+        graph = field(1, field(4, b"If") + field(2, b"y") + field(5, attribute)) + field(2, b"g")
+    return b"\x08\x09" + field(7, graph + field(12, field(1, b"y"))) + field(8, b"\x10\x12")
 
 
 def _cycle() -> Any:
@@ -260,11 +257,3 @@ def _doubling(times: int) -> Any:
         "trips",
         [trips],
     )
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])

@@ -1,7 +1,5 @@
 """Write ONNX models without the onnx package: the few messages of its protobuf schema that a small graph needs.
 
-    field = key (number << 3 | wire type) · value;  varint for whole numbers, length and bytes for everything else
-
 The predictor has onnxruntime, which reads such bytes, and no protobuf. Numbers of fields are those of onnx.proto3.
 """
 
@@ -13,36 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .protobuf import field
+
 _IR_VERSION, _OPSET, _ML_OPSET = 10, 18, 5
 _ELEMENTS = {"float32": 1, "uint8": 2, "int64": 7, "float64": 11}
 _INT, _TENSOR, _INTS = 2, 4, 7  # types of attributes
 
 
-def varint(number: int) -> bytes:
-    """A whole number from 0 on, seven bits a byte, the lowest first."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])
-
-
 def varints(numbers: NDArray[np.int64]) -> bytes:
-    """Many of them (below 2**35), end to end."""
+    """Whole numbers from 0 to below 2**35 as `protobuf.varint` writes each, end to end."""
     shifts = np.arange(0, 35, 7)
     groups = (numbers[:, np.newaxis] >> shifts) & 0x7F
     more = (numbers[:, np.newaxis] >> (shifts + 7)) > 0
     kept = np.concatenate([np.ones((len(numbers), 1), dtype=np.bool_), more[:, :-1]], axis=1)
     written: NDArray[np.uint8] = (groups | (more << 7)).astype(np.uint8)[kept]
     return written.tobytes()
-
-
-def field(number: int, value: bytes | str | int) -> bytes:
-    """One field of a message."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def tensor(array: NDArray[Any], name: str = "") -> bytes:

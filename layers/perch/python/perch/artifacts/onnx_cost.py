@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 from .data import Data
 from .errors import ArtifactRefused
+from .protobuf import BYTES, EIGHT, FOUR, VARINT, read_varint
 
 FREE, TIMES = 32_000_000, 6
 """A file may become so many bytes, and so many times its size."""
@@ -117,11 +118,11 @@ def check_cost(data: Data) -> None:
             if run := plain.match(data, at, end):
                 at = run.end()
                 continue
-            tag, at = _varint(data, at, end)
-            if tag & 7 != 2:
+            tag, at = _number(data, at, end)
+            if tag & 7 != BYTES:
                 at = _skipped(data, at, end, tag & 7)
                 continue
-            length, at = _varint(data, at, end)
+            length, at = _number(data, at, end)
             if at + length > end:
                 break  # cut short, which the parser says
             what = known.get(tag >> 3, "raw") if known is not None else "any"
@@ -140,21 +141,17 @@ def check_cost(data: Data) -> None:
                 )
 
 
-def _varint(data: Data, at: int, end: int) -> tuple[int, int]:
+def _number(data: Data, at: int, end: int) -> tuple[int, int]:
     """A number of variable length and the place after it; the end of the message where it is broken."""
-    found = shift = 0
-    while at < end and shift < 70:
-        byte = data[at]
-        found |= (byte & 0x7F) << shift
-        at += 1
-        if byte < 0x80:
-            return found, at
-        shift += 7
-    return 0, end
+    try:
+        return read_varint(data, at, end)
+    except ValueError:
+        return 0, end
 
 
 def _skipped(data: Data, at: int, end: int, wire: int) -> int:
     """The place after a field that is no message."""
-    if wire == 0:
-        return _varint(data, at, end)[1]
-    return at + {1: 8, 5: 4}.get(wire, end)  # groups are refused by the parser, or kept as the bytes that they are
+    if wire == VARINT:
+        return _number(data, at, end)[1]
+    # Groups are refused by the parser, or kept as the bytes that they are.
+    return at + {EIGHT: 8, FOUR: 4}.get(wire, end)

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import ArtifactRefused
+from .protobuf import field
 from .signature import NUMBERS, Range, Ranges, Signature
 
 RANGES_KEY = "perch.ranges"
@@ -85,21 +86,7 @@ def declare(data: bytes, document: Mapping[str, Any]) -> bytes:
 
 def _in_onnx(data: bytes, text: str) -> bytes:
     """Protocol buffers add up: a message of one more metadata entry, behind the file, is an entry of the file."""
-    entry = _field(1, RANGES_KEY.encode()) + _field(2, text.encode())
-    return data + _field(14, entry)
-
-
-def _field(number: int, value: bytes) -> bytes:
-    """One length-delimited field."""
-    return _varint(number << 3 | 2) + _varint(len(value)) + value
-
-
-def _varint(number: int) -> bytes:
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])
+    return data + field(14, field(1, RANGES_KEY) + field(2, text))
 
 
 def _in_safetensors(data: bytes, text: str) -> bytes:

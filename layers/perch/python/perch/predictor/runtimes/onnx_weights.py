@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from perch.artifacts.data import Data
-from perch.artifacts.onnx_bytes import field
+from perch.artifacts.protobuf import BYTES, EIGHT, FOUR, VARINT, field, read_varint
 
 LOCATION = "the file itself"
 """What the outline calls the file."""
@@ -37,7 +37,6 @@ _DIMS, _SEGMENT = 1, 3
 _KEPT = {_DIMS, _TYPE, _NAME, 12, 16}  # a weight with anything else beside its bytes is not taken apart
 _EXTERNALLY = 1
 
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
 _SIZES = {1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 16: 2}
 """Bytes of an element by its type: whole ones only, because two types of four bits share a byte."""
 
@@ -92,13 +91,13 @@ def take_apart(data: Data) -> Outline | None:
 def _outline(view: memoryview, weights: list[_Weight]) -> bytes:
     pieces: list[bytes | memoryview] = []
     for part in _fields(view, 0, len(view)):
-        if (part.number, part.kind) != (_GRAPH, _BYTES):
+        if (part.number, part.kind) != (_GRAPH, BYTES):
             pieces.append(view[part.start : part.end])
             continue
         graph: list[bytes | memoryview] = []
         for inner in _fields(view, part.begin, part.end):
             weight = None
-            if (inner.number, inner.kind) == (_INITIALIZER, _BYTES) and inner.end - inner.begin >= LARGE:
+            if (inner.number, inner.kind) == (_INITIALIZER, BYTES) and inner.end - inner.begin >= LARGE:
                 weight = _lend(view, inner)
             if weight is None:
                 graph.append(view[inner.start : inner.end])
@@ -115,14 +114,14 @@ def _lend(view: memoryview, tensor: _Field) -> _Weight | None:
     kept: list[bytes] = []
     element = 0
     for part in _fields(view, tensor.begin, tensor.end):
-        if (part.number, part.kind) == (_RAW, _BYTES) and raw is None:
+        if (part.number, part.kind) == (_RAW, BYTES) and raw is None:
             raw = part
         elif part.number not in _KEPT:
             return None
         else:
             kept.append(bytes(view[part.start : part.end]))
-            if (part.number, part.kind) == (_TYPE, _VARINT):
-                element = _SIZES.get(_varint(view, part.begin, part.end)[0], 0)
+            if (part.number, part.kind) == (_TYPE, VARINT):
+                element = _SIZES.get(read_varint(view, part.begin, part.end)[0], 0)
     if raw is None or not element or raw.end - raw.begin < LARGE:
         return None
     size = raw.end - raw.begin
@@ -139,30 +138,17 @@ def _fields(view: memoryview, begin: int, end: int) -> Iterator[_Field]:
     at = begin
     while at < end:
         start = at
-        key, at = _varint(view, at, end)
+        key, at = read_varint(view, at, end)
         number, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            value, (_, at) = at, _varint(view, at, end)
-        elif kind in (_EIGHT, _FOUR):
-            value, at = at, at + (8 if kind == _EIGHT else 4)
-        elif kind == _BYTES:
-            size, value = _varint(view, at, end)
+        if kind == VARINT:
+            value, (_, at) = at, read_varint(view, at, end)
+        elif kind in (EIGHT, FOUR):
+            value, at = at, at + (8 if kind == EIGHT else 4)
+        elif kind == BYTES:
+            size, value = read_varint(view, at, end)
             at = value + size
         else:
             raise ValueError(f"wire type {kind}")
         if at > end or not number:
             raise ValueError("a field that ends outside its message")
         yield _Field(number=number, kind=kind, start=start, begin=value, end=at)
-
-
-def _varint(view: memoryview, at: int, end: int) -> tuple[int, int]:
-    """A whole number, and where it ends. Raises ValueError."""
-    value = shift = 0
-    while at < end and shift < 70:
-        byte = view[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-    raise ValueError("a number that does not end")
