@@ -4,12 +4,16 @@ Pure functions of bytes: no AWS, no clock, no loading. Registration calls `inspe
 same reading of architectures, so both sides agree on what a file says.
 
     formats            one file against the table of formats (`perch.domain.formats`), and the words for all others
-    onnx_file          ONNX, through protobuf and onnx.checker
-    safetensors_file   safetensors, parsed here
-    architecture       the layers that a safetensors file declares
-    layers             the allow-list of those layers
-    outputs            the metadata key that says what the numbers mean
-    signature          inputs and outputs
+    onnx_file, onnx_cost                   ONNX: what it is, and how much memory it becomes before it is parsed
+    safetensors_file, state_dict_file      tensors with declared layers: `architecture`, and the allow-list of `layers`
+    pt2_file, pt2_*                        torch programs: graph, arguments, operators, signature
+    torchscript_file, torch_pickle         TorchScript, and torch's pickles, read and not unpickled
+    xgboost_file, lightgbm_file, ubjson    trees (`trees`), as ONNX (`trees_onnx`, `onnx_bytes`)
+    skops_file, sklearn_classes, npy       scikit-learn without pickles
+    joblib_file, pickle_names              scikit-learn with them: the names that they import
+    mlflow_folder                          which file of an MLflow folder is the model
+    zip_archive, stored_tensor, protobuf   what several formats are made of
+    signature, served, outputs, ranges     inputs and outputs, which of them can be served, and what their numbers mean
 """
 
 from .errors import ArchitectureRefused, ArtifactRefused
