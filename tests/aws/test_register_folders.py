@@ -11,7 +11,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper
 
-from perch.app import register as registering
+from perch.app.register import register
 from perch.aws.registry import MAX_DOCUMENT
 from perch.domain.policy import SigningPolicy
 from perch.signing import PrivateKey, Statement, sign_statement
@@ -62,14 +62,13 @@ def test_a_model_that_says_too_much_of_itself_is_refused_in_words(deployment: An
     assert deployment.world.registry.rejections()[0].reason == outcome.reason
 
 
-def test_whatever_an_inspector_stumbles_over_is_a_reason(put: Any, go: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_an_inspector_stumbles_over_is_a_reason(deployment: Any, put: Any) -> None:
     """The next try would stumble as well, and then the event would be lost."""
 
-    def stumble(_name: str, _data: bytes) -> None:
+    def stumble(_name: str, _data: bytes) -> Any:
         raise KeyError("graph")
 
-    monkeypatch.setattr(registering, "inspect", stumble)
-    outcome = go(put("models/digits/v1/model.onnx", model()))
+    outcome = register(deployment.world, put("models/digits/v1/model.onnx", model()), look_into=stumble)
 
     assert outcome.status == "rejected"
     assert outcome.reason == "it cannot be read: KeyError: 'graph'"
