@@ -20,9 +20,7 @@ up: .venv/.installed ## Run a local cloud with the project deployed on it.
 	@$(BIN)/perch up
 
 test: .venv/.installed node_modules/.installed ## Run all tests.
-	@$(BIN)/pytest -n 2 --dist loadfile -m "not builder" --ignore tests/unit/test_openapi.py
-	@# schemathesis calls all operations of a schema the same, and of tests with one name xdist runs only one.
-	@$(BIN)/pytest tests/unit/test_openapi.py
+	@$(BIN)/pytest -n 2 --dist loadfile -m "not builder"
 
 test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
 	@$(BIN)/python -m tests.clients.run
