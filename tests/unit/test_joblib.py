@@ -129,7 +129,7 @@ def test_a_name_that_is_no_estimators_is_refused(value: Any) -> None:
         (b"\x80\x02csklearn.base\nBaseEstimator\n.tail", "follow the end"),
         (b"\x80\x02Pother\n.", "PERSID is not read"),
         (b"\x80\x02\x82\x01.", "EXT1 is not read"),
-        (b"\x80\x02.", "empty stack"),
+        (b"\x80\x02.", "do not fit together"),
         (b"\x80\x02u.", "followed"),
         (b"\x80\x02h\x07.", "followed"),
         (b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x", "followed"),
@@ -176,7 +176,7 @@ def test_a_class_of_another_library_is_not_reached_through_scikit_learn() -> Non
 
 def test_a_pickle_that_doubles_itself_takes_no_time() -> None:
     """Tuples of themselves, forty deep, as the key of a dict: nothing here hashes or walks them."""
-    data = b"\x80\x02}" + b"K\x01q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"K\x01s."
+    data = b"\x80\x02K\x01q\x00" + b"h\x00h\x00\x86q\x00" * 40 + b"}h\x00K\x01s."
     with pytest.raises(ArtifactRefused, match="no estimator"):
         inspect("m.pkl", data)
 

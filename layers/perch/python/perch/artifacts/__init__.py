@@ -12,7 +12,8 @@ same reading of architectures, so both sides agree on what a file says.
     skops_file, sklearn_classes, npy       scikit-learn without pickles
     joblib_file, pickle_names              scikit-learn with them: the names that they import
     mlflow_folder                          which file of an MLflow folder is the model
-    zip_archive, stored_tensor, protobuf   what several formats are made of
+    zip_archive, stored_tensor, protobuf, pickle_machine
+                                           what several formats are made of
     signature, served, outputs, ranges     inputs and outputs, which of them can be served, and what their numbers mean
 """
 

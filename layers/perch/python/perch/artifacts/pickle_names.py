@@ -1,6 +1,6 @@
 """What a pickle would import, read without unpickling: the names in it, and whether they are scikit-learn's.
 
-    opcodes (pickletools) ─► a stack on which nothing is more than a word ─► names, each compared with an allow-list
+    opcodes (pickletools) ─► a machine without harm (`pickle_machine`) ─► names, each compared with an allow-list
 
 A pickle is a program that calls what it names, so it is never harmless: a list of names only keeps out what has no
 business in a fitted estimator. The same list holds when a trusted one is loaded (`perch.predictor.runtimes.joblib`).
@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 import pickletools
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, NoReturn, cast
+from typing import IO, Any, ClassVar, NoReturn, cast
 
 from .data import Data
 from .errors import ArtifactRefused
+from .pickle_machine import PLAIN, Machine, Steps, literals
 
 ALLOWED = re.compile(
     r"""
@@ -119,17 +119,6 @@ class _Thing:
     state: Any = None
 
 
-_MARK = object()
-_LITERALS = frozenset(
-    {
-        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-    }
-)
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
-
 def _follow(file: _File, names: set[str], depth: int) -> None:
     """Follow one pickle to its end; an array of objects is a pickle in the pickle."""
     if depth == 0:
@@ -178,41 +167,22 @@ def _broken(what: str) -> NoReturn:
     raise ArtifactRefused(f"{_UNREAD}: {what}")
 
 
-class _Machine:
-    """A pickle's stack and memo. Calls make a `_Thing`; nothing is looked up, imported or hashed but texts."""
+class _Machine(Machine):
+    """Calls make a `_Thing`; nothing is looked up, imported or hashed but texts."""
 
     def __init__(self, names: set[str]) -> None:
+        super().__init__()
         self.names = names
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
 
-    def step(self, opcode: str, argument: Any) -> None:
-        """Carry out one opcode. Raises `ArtifactRefused`, or IndexError and the like for one that makes no sense."""
-        if opcode in _LITERALS:
-            self.stack.append(argument)
-        elif opcode in _CONSTANTS:
-            self.stack.append(_CONSTANTS[opcode])
-        elif opcode in _STEPS:
-            _STEPS[opcode](self, argument)
-        else:
-            _broken(f"{opcode} is not read")
+    def unknown(self, opcode: str) -> NoReturn:
+        _broken(f"{opcode} is not read")
 
-    def marked(self) -> list[Any]:
-        """Take what lies above the last mark."""
-        at = next((i for i in range(len(self.stack) - 1, -1, -1) if self.stack[i] is _MARK), None)
-        if at is None:
-            _broken("a mark is missing")
-        found = self.stack[at + 1 :]
-        del self.stack[at:]
-        return found
+    def damaged(self) -> NoReturn:
+        _broken("its instructions do not fit together")
 
-    def pop(self, count: int) -> list[Any]:
-        """Take so many from the top."""
-        if len(self.stack) < count:
-            _broken("it takes from an empty stack")
-        found = self.stack[-count:]
-        del self.stack[-count:]
-        return found
+    def is_key(self, key: Any) -> bool:
+        """Only texts are keys that anybody asks for."""
+        return type(key) is str
 
     def name(self, module: Any, name: Any) -> None:
         """Push a name, if it is allowed."""
@@ -224,88 +194,52 @@ class _Machine:
                 "loaded, whoever signed it"
             )
         self.names.add(f"{module}.{name}")
-        self.stack.append(_Name(f"{module}.{name}"))
+        self.push(_Name(f"{module}.{name}"))
 
-    def call(self, maker: Any, arguments: Any) -> None:
-        """Push what a call would give."""
-        self.stack.append(_Thing(maker, arguments))
+    def call(self, function: Any, arguments: Any) -> None:
+        self.push(_Thing(function, arguments))
 
-    def build(self) -> None:
-        """Remember the state that a thing would be given."""
-        (state,) = self.pop(1)
-        if isinstance(self.stack[-1], _Thing):
-            self.stack[-1].state = state
+    def build(self, state: Any) -> None:
+        if isinstance(self.top(), _Thing):
+            self.top().state = state
 
-    def put_items(self, items: list[Any]) -> None:
-        """Add pairs to the dict on top; only texts are keys that anybody asks for."""
-        target = self.stack[-1]
-        if isinstance(target, dict):
-            target.update({key: value for key, value in zip(items[::2], items[1::2], strict=True) if type(key) is str})
+    def extend(self, values: list[Any]) -> None:
+        """What a `_Thing` holds is nobody's question; so for its items."""
+        if not isinstance(self.top(), _Thing):
+            super().extend(values)
 
+    def put_items(self, pairs: list[Any]) -> None:
+        if not isinstance(self.top(), _Thing):
+            super().put_items(pairs)
 
-def _global(machine: _Machine, argument: str) -> None:
-    machine.name(*argument.split(" ", 1))
+    def new_object(self, maker: Any, *arguments: Any) -> None:
+        self.call(maker, arguments)
 
+    def new_dict(self, pairs: list[Any]) -> None:
+        self.push({})
+        self.put_items(pairs)
 
-def _inst(machine: _Machine, argument: str) -> None:
-    items = machine.marked()
-    machine.name(*argument.split(" ", 1))
-    machine.call(machine.stack.pop(), tuple(items))
+    def instance(self, words: str, arguments: list[Any]) -> None:
+        self.name(*words.split(" ", 1))
+        self.call(self.pop(), tuple(arguments))
 
-
-def _obj(machine: _Machine, _: Any) -> None:
-    maker, *items = machine.marked()
-    machine.call(maker, tuple(items))
-
-
-def _dict(machine: _Machine, _: Any) -> None:
-    items = machine.marked()
-    machine.stack.append({})
-    machine.put_items(items)
-
-
-def _extend(machine: _Machine, items: list[Any]) -> None:
-    if isinstance(machine.stack[-1], list):
-        machine.stack[-1].extend(items)
-
-
-_STEPS: Mapping[str, Callable[[_Machine, Any], Any]] = {
-    "PROTO": lambda _, __: None,
-    "FRAME": lambda _, __: None,
-    "STOP": lambda machine, _: machine.pop(1),
-    "MARK": lambda machine, _: machine.stack.append(_MARK),
-    "POP": lambda machine, _: machine.pop(1),
-    "POP_MARK": lambda machine, _: machine.marked(),
-    "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
-    "EMPTY_DICT": lambda machine, _: machine.stack.append({}),
-    "EMPTY_LIST": lambda machine, _: machine.stack.append([]),
-    "EMPTY_TUPLE": lambda machine, _: machine.stack.append(()),
-    "EMPTY_SET": lambda machine, _: machine.stack.append(_Thing()),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.marked())),
-    "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop(1))),
-    "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop(2))),
-    "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop(3))),
-    "LIST": lambda machine, _: machine.stack.append(machine.marked()),
-    "DICT": _dict,
-    "FROZENSET": lambda machine, _: machine.stack.append(_Thing(None, machine.marked())),
-    "APPEND": lambda machine, _: _extend(machine, machine.pop(1)),
-    "APPENDS": lambda machine, _: _extend(machine, machine.marked()),
-    "ADDITEMS": lambda machine, _: machine.marked(),
-    "SETITEM": lambda machine, _: machine.put_items(machine.pop(2)),
-    "SETITEMS": lambda machine, _: machine.put_items(machine.marked()),
-    "PUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
-    "BINPUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
-    "LONG_BINPUT": lambda machine, number: machine.memo.__setitem__(number, machine.stack[-1]),
-    "MEMOIZE": lambda machine, _: machine.memo.__setitem__(len(machine.memo), machine.stack[-1]),
-    "GET": lambda machine, number: machine.stack.append(machine.memo[number]),
-    "BINGET": lambda machine, number: machine.stack.append(machine.memo[number]),
-    "LONG_BINGET": lambda machine, number: machine.stack.append(machine.memo[number]),
-    "GLOBAL": _global,
-    "STACK_GLOBAL": lambda machine, _: machine.name(*machine.pop(2)),
-    "INST": _inst,
-    "OBJ": _obj,
-    "REDUCE": lambda machine, _: machine.call(*machine.pop(2)),
-    "NEWOBJ": lambda machine, _: machine.call(*machine.pop(2)),
-    "NEWOBJ_EX": lambda machine, _: machine.call(*machine.pop(3)[:2]),
-    "BUILD": lambda machine, _: machine.build(),
-}
+    steps: ClassVar[Steps] = {
+        **PLAIN,
+        **literals("INT", "LONG", "LONG4", "FLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE"),
+        **literals("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        "STOP": lambda m, _: m.pop(),
+        "POP": lambda m, _: m.stack.pop(),
+        "POP_MARK": lambda m, _: m.since_mark(),
+        "DUP": lambda m, _: m.push(m.top()),
+        "EMPTY_SET": lambda m, _: m.push(_Thing()),
+        "FROZENSET": lambda m, _: m.push(_Thing(None, m.since_mark())),
+        "ADDITEMS": lambda m, _: m.since_mark(),
+        "LIST": lambda m, _: m.push(m.since_mark()),
+        "DICT": lambda m, _: m.new_dict(m.since_mark()),
+        "PUT": Machine.remember,
+        "GET": Machine.recall,
+        "INST": lambda m, words: m.instance(words, m.since_mark()),
+        "OBJ": lambda m, _: m.new_object(*m.since_mark()),
+        "NEWOBJ": lambda m, _: m.call(*m.popped(2)),
+        "NEWOBJ_EX": lambda m, _: m.call(*m.popped(3)[:2]),
+    }
