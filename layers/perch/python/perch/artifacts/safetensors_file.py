@@ -12,12 +12,13 @@ Left to others: building the layers (`perch.predictor.runtimes.torch`).
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any
+
+from perch.domain import strict_json
 
 from .architecture import Architecture, TensorSpec, parse_architecture
 from .data import Data
@@ -137,21 +138,10 @@ def read_header(data: Data) -> Header:
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key is there twice")
-        return found
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"{constant} is not JSON")
-
     if not text.startswith(b"{"):
         raise ArtifactRefused("this is not a safetensors file: its header does not begin with {")
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse)
-    except RecursionError as error:
-        raise ArtifactRefused("the safetensors header is nested too deeply") from error
+        header = strict_json.read(text)
     except ValueError as error:
         raise ArtifactRefused(f"the safetensors header is not readable: {error}") from error
     if not isinstance(header, dict):

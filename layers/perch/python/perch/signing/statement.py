@@ -17,7 +17,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
+
+from perch.domain import strict_json
 
 from .errors import SignatureRefused
 
@@ -105,20 +107,10 @@ class Statement:
 
 
 def read_json(text: bytes, what: str) -> Any:
-    """Read JSON strictly: UTF-8, no key twice, no NaN. Raises SignatureRefused."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a key comes twice")
-        return found
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number")
-
+    """Read JSON that can be read in one way only. Raises SignatureRefused."""
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=once, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
+        return strict_json.read(text)
+    except ValueError as error:
         raise SignatureRefused(f"{what} cannot be read as JSON: {str(error)[:200]}") from error
 
 
