@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from perch.domain import moves
 from perch.domain.agreement import Replayed
+from perch.domain.baseline import usual
 from perch.domain.codec import dump, load
-from perch.domain.evidence import CustomMetric, Measures
+from perch.domain.evidence import CustomMetric, Habits
 from perch.domain.judge import AlarmSeen, Verdict
 from perch.domain.look import Look
 from perch.domain.policy import Step
@@ -19,14 +20,6 @@ from perch.domain.rollout import Phase, Rollout
 from tests.unit.history import BEGAN, Now, arm, play
 from tests.unit.values import CANARY, minutes
 
-USUAL = Measures(
-    limits_ms=(10.0, 20.0, 30.0, 60.0, 500.0),
-    usual=True,
-    edges=(1.0, 2.0),
-    requests_a_minute=200.0,
-    custom=(CustomMetric(name="empty", namespace="Mine", metric="Empty"),),
-)
-NOT_YET = Measures(limits_ms=(500.0,), custom=USUAL.custom, requests_a_minute=200.0)
 STEPS = (
     Step(weight=0.0, hold_s=120, requests=5),
     Step(weight=0.05, hold_s=120, requests=5),
@@ -34,7 +27,15 @@ STEPS = (
     Step(weight=0.5, hold_s=60, requests=10, gate="person"),
     Step(weight=1.0, hold_s=180, watch=True),
 )
-GUARDS = replace(CANARY.guards, latency_p99_times=2.0, error_increase=3.0, custom=USUAL.custom)
+GUARDS = replace(
+    CANARY.guards,
+    latency_p99_times=2.0,
+    error_increase=3.0,
+    custom=(CustomMetric(name="empty", namespace="Mine", metric="Empty"),),
+)
+STABLE = Habits(requests=2000, p50_ms=10.0, p95_ms=20.0, p99_ms=30.0, quantiles=(1.0, 2.0))
+USUAL = usual(STABLE, Habits(), replace(GUARDS, shift_odds=4.0), minutes=10)
+NOT_YET = usual(Habits(requests=50), Habits(), GUARDS, minutes=0.25)
 
 
 def policy_of(*steps: Step, guards=GUARDS, **rollout):
@@ -261,6 +262,14 @@ def test_what_was_not_counted_is_not_made_up():
         "custom metric refunds was not counted",
         "prediction shift",
     ]
+
+
+def test_thresholds_that_are_times_what_is_usual_are_known_by_the_rules_that_froze_them():
+    """Judged by its own policy, a rollout lacks nothing."""
+    _, done = again(play([quiet()] * 4, TWO, measures=USUAL))
+
+    assert TWO.guards.latency_p99_times
+    assert done.unknown == ()
 
 
 def test_a_limit_that_was_counted_under_another_name_is_found():

@@ -12,7 +12,7 @@ from itertools import takewhile
 from perch.app.world import World
 from perch.domain import moves
 from perch.domain.agreement import Replayed
-from perch.domain.baseline import say_measures, usual
+from perch.domain.baseline import say_measures, usual, usual_latencies
 from perch.domain.evidence import Measures, Minute
 from perch.domain.judge import AlarmSeen
 from perch.domain.rollout import Change, Endpoint, Rollout
@@ -72,10 +72,10 @@ def freeze(world: World, state: Endpoint, rollout: Rollout, *, until: datetime, 
     since = max(until - _LOOK_BACK, state.stable_at or until - _LOOK_BACK)
     function, version = world.function(state.name), rollout.stable.lambda_version
     habits = world.metrics.habits(state.name, function, version, since=since, until=until)
+    if rollout.measures and not usual_latencies(habits):
+        return None
     recent = world.metrics.habits(state.name, function, version, since=max(since, until - _JUST_NOW), until=until)
     measures = usual(habits, recent, rollout.guards, minutes=max((until - since).total_seconds() / 60, 1.0))
-    if rollout.measures and not measures.usual:
-        return None
     return moves.measured(state, measures, say_measures(measures), now=now, inputs=habits)
 
 

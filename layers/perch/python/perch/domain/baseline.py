@@ -7,11 +7,16 @@ otherwise the candidate would have a say in it, and the tests would promise noth
 from __future__ import annotations
 
 from perch.domain.evidence import Habits, Measures
+from perch.domain.latency_limits import USUAL, limits_ms
 from perch.domain.policy import GuardPolicy
 
 ENOUGH = 100  # requests; fewer have no 99th percentile to speak of
-# Nobody notices less: a limit lies above what is usual by a tenth, and by a millisecond at least.
-SLACK, SLACK_MS = 0.1, 1.0
+
+
+def usual_latencies(habits: Habits) -> tuple[float, ...]:
+    """Return what is usual, p50, p95 and p99 in milliseconds; nothing if there were too few requests to tell."""
+    known = tuple(ms for ms in (habits.p50_ms, habits.p95_ms, habits.p99_ms) if ms is not None)
+    return known if len(known) == USUAL and habits.requests >= ENOUGH else ()
 
 
 def usual(habits: Habits, recent: Habits, guards: GuardPolicy, *, minutes: float) -> Measures:
@@ -19,23 +24,12 @@ def usual(habits: Habits, recent: Habits, guards: GuardPolicy, *, minutes: float
 
     `recent` is the last quarter of an hour: whether stable fails just now, so that a fix may be what is coming.
     """
-    known = habits.p50_ms is not None and habits.p95_ms is not None and habits.p99_ms is not None
-    enough = known and habits.requests >= ENOUGH
-    limits: list[float] = []
-    if enough:
-        assert habits.p50_ms and habits.p95_ms and habits.p99_ms  # noqa: S101, PT018 - `known`
-        limits = [ms + max(SLACK * ms, SLACK_MS) for ms in (habits.p50_ms, habits.p95_ms, habits.p99_ms)]
-        if guards.latency_p95_times is not None:
-            limits.append(guards.latency_p95_times * habits.p95_ms)
-        if guards.latency_p99_times is not None:
-            limits.append(guards.latency_p99_times * habits.p99_ms)
-    if guards.latency_p99_ms is not None:
-        limits.append(guards.latency_p99_ms)
+    latencies = usual_latencies(habits)
     # Six digits: bounds that differ by less are the same bound to CloudWatch.
-    edges = sorted({float(f"{q:.6g}") for q in habits.quantiles}) if enough and guards.shift_odds is not None else []
+    edges = sorted({float(f"{q:.6g}") for q in habits.quantiles}) if latencies and guards.shift_odds is not None else []
     return Measures(
-        limits_ms=tuple(limits),
-        usual=enough,
+        limits_ms=limits_ms(guards, latencies),
+        usual=bool(latencies),
         edges=tuple(edges),
         custom=guards.custom,
         requests_a_minute=habits.requests / minutes if minutes else 0.0,

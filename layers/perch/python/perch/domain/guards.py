@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from perch.domain.agreement import Replayed
 from perch.domain.evidence import Arm, Measures
+from perch.domain.latency_limits import USUAL, limits_of
 from perch.domain.policy import GuardPolicy, RolloutPolicy
 from perch.domain.rollout import Rollout
 from perch.domain.sequential import Share, combine, enough
@@ -29,11 +30,9 @@ from perch.domain.tally import (
     LATENCY,
     SHIFT,
     SPLIT,
-    USUAL,
     Tally,
     error_test,
     latency_test,
-    limits_of,
     log_e_errors,
     shift_test,
     split_test,

@@ -9,6 +9,7 @@ asked of what was not counted then: such limits and metrics are left out, and na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,10 +17,11 @@ from typing import Any
 
 from perch.domain.evidence import Arm, CustomMetric, Measures, Minute
 from perch.domain.judge import Judgement, Verdict, judge
+from perch.domain.latency_limits import USUAL, limits_ms, thresholds, usual_of
 from perch.domain.look import Look
 from perch.domain.policy import GuardPolicy, RolloutPolicy
 from perch.domain.rollout import Phase, Rollout, Shift
-from perch.domain.tally import LATENCY, USUAL, Tally, weigh
+from perch.domain.tally import LATENCY, Tally, weigh
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,7 @@ def _measures_at(rollout: Rollout, look: Look) -> Measures | None:
     knew = any(finding.guard == LATENCY for finding in look.judgement.findings)
     if measures is None or not measures.usual or knew:
         return measures
-    limit = rollout.guards.latency_p99_ms
-    return replace(measures, limits_ms=() if limit is None else (limit,), usual=False, edges=())
+    return replace(measures, limits_ms=limits_ms(rollout.guards, ()), usual=False, edges=())
 
 
 # -- what was counted, and what another policy would have counted --------------------------------------------------
@@ -136,12 +137,13 @@ class _Counting:
         columns = list(range(USUAL)) if old.usual else []
         lost: dict[str, Any] = {}
         unknown = []
-        for name, limit in _limits(guards, old):
-            if limit in old.limits_ms:
-                columns.append(old.limits_ms.index(limit))
-            else:
+        for name, wanted, _ in thresholds(guards, usual_of(old)):
+            column = next((i for i, limit in enumerate(old.limits_ms) if math.isclose(limit, wanted)), None)
+            if column is None:
                 lost[name] = None
-                unknown.append(f"{name}: how many requests took longer than {limit:.4g} ms was not counted")
+                unknown.append(f"{name}: how many requests took longer than {wanted:.4g} ms was not counted")
+            else:
+                columns.append(column)
         shown = _shown(guards.custom, old.custom)
         unknown += [f"custom metric {m.name} was not counted" for m in guards.custom if m not in old.custom]
         if guards.shift_odds is not None and then.guards.shift_odds is None:
@@ -163,16 +165,6 @@ class _Counting:
         if self.measures is None:
             return arm
         return replace(arm, slower=_picked(arm.slower, self.slower), custom=_picked(arm.custom, self.custom), bins=bins)
-
-
-def _limits(guards: GuardPolicy, old: Measures) -> Iterator[tuple[str, float]]:
-    """Name the latency limits that guards ask for, in milliseconds, in the order that measures have them in."""
-    if old.usual and guards.latency_p95_times is not None:
-        yield "latency_p95_times", guards.latency_p95_times * old.limits_ms[1]
-    if old.usual and guards.latency_p99_times is not None:
-        yield "latency_p99_times", guards.latency_p99_times * old.limits_ms[2]
-    if guards.latency_p99_ms is not None:
-        yield "latency_p99_ms", guards.latency_p99_ms
 
 
 def _shown(wanted: Sequence[CustomMetric], counted: Sequence[CustomMetric]) -> tuple[int, ...]:

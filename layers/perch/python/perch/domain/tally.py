@@ -10,13 +10,14 @@ What the numbers mean is for the guards to say (`guards.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
 from perch.domain.blast_radius import excess_failures
 from perch.domain.evidence import Arm, Measures, Minute
+from perch.domain.latency_limits import USUAL, limits_of
 from perch.domain.policy import GuardPolicy
 from perch.domain.rollout import Rollout, Shift
 from perch.domain.sequential import Comparison, Split, State, Table, contrasts, log_sum
@@ -25,7 +26,6 @@ from perch.domain.sequential import Shift as ShiftTest
 MINUTE = timedelta(minutes=1)
 RECENT = 5  # minutes that an incident is looked for in
 ERRORS, LATENCY, CUSTOM, SHIFT, SPLIT = "errors", "latency", "custom", "shift", "split"
-USUAL = 3  # the first limits of the measures are stable's usual p50, p95 and p99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,17 +154,6 @@ def _fair(minute: Minute, rollout: Rollout) -> Arm:
         timed=0 if slow else ours.timed,
         slower=tuple(0 for _ in ours.slower) if slow else ours.slower,
     )
-
-
-def limits_of(guards: GuardPolicy, measures: Measures) -> Iterator[tuple[int, tuple[str, float, float]]]:
-    """Name the latency thresholds among the measures' limits: index, (name, ms, share that may be slower)."""
-    named = [("latency_p95_times", 0.05)] * (guards.latency_p95_times is not None and measures.usual)
-    named += [("latency_p99_times", 0.01)] * (guards.latency_p99_times is not None and measures.usual)
-    named += [("latency_p99_ms", 0.01)] * (guards.latency_p99_ms is not None)
-    first = USUAL if measures.usual else 0
-    for i, (name, allowed) in enumerate(named, start=first):
-        if i < len(measures.limits_ms):
-            yield i, (name, measures.limits_ms[i], allowed)
 
 
 # -- errors, bet on from several beginnings -----------------------------------------------------------------------
