@@ -10,13 +10,17 @@ import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from perch.app.command import pause, promote
+from perch.app.gather import freeze
 from perch.app.roll_back import emergency, roll_back_by_hand, roll_back_on_alarm
 from perch.app.start import start
+from perch.domain.baseline import ENOUGH
+from perch.domain.evidence import Habits, Measures
 from perch.domain.names import AlarmName
 from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings, Step
 from perch.domain.rollout import Phase, Routing
@@ -678,6 +682,17 @@ def test_watching_costs_the_same_after_an_hour_and_after_a_week_in_a_rollout_of_
         week_old = calls_of_a_tick(d, trouble)
 
         assert early == hour == week_old == WATCHING
+
+
+def test_what_is_usual_is_asked_for_once_a_tick_until_there_was_enough_traffic():
+    """What stable fails just now is not asked for again, since it would change nothing."""
+    with shifting_under(ONE_STEP) as d:
+        asked = []
+        metrics = SimpleNamespace(habits=lambda *_, **__: asked.append(1) or Habits(requests=ENOUGH - 1, p50_ms=1.0))
+        rollout = replace(d.state.rollout, measures=Measures())
+
+        assert freeze(replace(d.world, metrics=metrics), d.state, rollout, until=d.now, now=d.now) is None
+        assert asked == [1]
 
 
 def test_every_phase_costs_a_constant_number_of_calls(deployment):

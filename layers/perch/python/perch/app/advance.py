@@ -7,7 +7,8 @@ finished by the next one.
 
     round:  look ─► settle the alias where a decision is waiting for it ─► move ─► commit       at the end: announce
 
-A round that finds nothing to do costs three calls (alias, $LATEST, state), one that only watches a rollout two more.
+A round that finds nothing to do costs three calls (alias, $LATEST, state); one that watches a rollout four more (tally,
+metrics, alarms, and one that stores the look), and a fifth until it is known what is usual for stable.
 A lease is taken for publishing alone: two runs must not put different models into $LATEST at once. Every other write is
 safe by its own condition, the RevisionId or the sequence number.
 

@@ -110,7 +110,7 @@ def demo(
 ) -> None:
     """Show the whole loop on this machine.
 
-    Three models go out: two are promoted, one is rolled back.
+    Four versions of a model go out, one after the other: two take over, two are taken back.
     """
     from perch.cli.demo import demo as run
 
