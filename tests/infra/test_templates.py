@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from perch.local.metrics import math as metric_math
+from perch.local.metrics import math_functions
+from perch.local.metrics.math_values import Window
 from tests.infra.conftest import ROOT, Synthesized, findings, synthesize
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
@@ -377,13 +379,13 @@ def test_an_endpoint_within_its_level_sets_its_alarm_off_in_less_than_one_week_i
     synthesized: Synthesized, monkeypatch: pytest.MonkeyPatch, requests: int, least: int, fill: str
 ) -> None:
     """From how many failures a minute counts, and how improbable even one such minute is at the limit itself."""
-    real = metric_math._fill
+    real = math_functions.fill
     if fill.startswith("leaves"):
-        monkeypatch.setattr(metric_math, "_fill", lambda env, source, filler: source and real(env, source, filler))
+        monkeypatch.setattr(math_functions, "fill", lambda env, source, filler: source and real(env, source, filler))
     alarms = synthesized.properties("AWS::CloudWatch::Alarm")
     (alarm,) = [a for a in alarms if a["AlarmName"] == "perch/digits/failures"]
     sums, percent = (metric_math.parse(q["Expression"]) for q in alarm["Metrics"] if "Expression" in q)
-    window, limit = metric_math.Window(0, 60, 60), alarm["Threshold"] / 100
+    window, limit = Window(0, 60, 60), alarm["Threshold"] / 100
 
     def breaches(failures: int) -> bool:
         known: dict[str, Any] = {"invocations": {0: requests}, "crashes": {}, "failures": {0: failures}}

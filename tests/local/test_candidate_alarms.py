@@ -11,6 +11,8 @@ import pytest
 from perch.aws.alarms import Alarms
 from perch.domain.policy import GuardPolicy
 from perch.local.metrics import math as metric_math
+from perch.local.metrics import math_functions
+from perch.local.metrics.math_values import Window
 from tests.local.machines import client, world
 
 FUNCTION = "perch-digits"
@@ -82,9 +84,9 @@ def test_the_error_alarm_wants_the_candidate_to_be_far_worse_than_allowed_and_th
 @pytest.mark.parametrize("kind", ["failures", "crashes"])
 def test_the_alarm_does_not_depend_on_how_a_series_without_any_point_is_filled(it, monkeypatch, fill, kind):
     """CloudWatch does not say; a revision that crashes at every request has no log lines, and stable may rest."""
-    real = metric_math._fill
+    real = math_functions.fill
     if fill.startswith("leaves"):
-        monkeypatch.setattr(metric_math, "_fill", lambda env, source, filler: source and real(env, source, filler))
+        monkeypatch.setattr(math_functions, "fill", lambda env, source, filler: source and real(env, source, filler))
     traffic(it, CANDIDATE, 100, **{kind: 100})
     assert seen(it) == "ALARM"
 
@@ -131,7 +133,7 @@ def binomial(number, share):
 
 def fewest(expression, *, candidate, stable, stable_failed):
     """The fewest failures of a minute at which the alarm's own expression is above its threshold, if any."""
-    window, fixed = metric_math.Window(0, 60, 60), {"invocations": {0: candidate}, "stable_invocations": {0: stable}}
+    window, fixed = Window(0, 60, 60), {"invocations": {0: candidate}, "stable_invocations": {0: stable}}
     for failed in range(candidate + 1):
         known = fixed | {
             "failed": {0: failed}, "stable_failed": {0: stable_failed}, "stable_requests": {0: stable}

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perch.local.metrics.math import MathError, Window, parse
+from perch.local.metrics.math import parse
+from perch.local.metrics.math_values import MathError, Window
 
 WINDOW = Window(0, 240, 60)
 VALUES = {

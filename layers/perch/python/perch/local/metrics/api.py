@@ -28,6 +28,7 @@ from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
 from perch.local.metrics import math as metric_math
+from perch.local.metrics.math_values import TimeSeries, Value, Window
 from perch.local.metrics.statistic import STATISTICS, read_statistic
 from perch.local.metrics.store import MetricStore, Series, align, check_period
 from perch.local.patches import Patches
@@ -79,9 +80,7 @@ def read_query(raw: Mapping[str, Any]) -> Query:
     )
 
 
-def evaluate_queries(
-    store: MetricStore, queries: Iterable[Query], begin: int, end: int
-) -> dict[str, metric_math.TimeSeries]:
+def evaluate_queries(store: MetricStore, queries: Iterable[Query], begin: int, end: int) -> dict[str, TimeSeries]:
     """Compute every query over [begin, end) epoch seconds: id -> start of period -> value.
 
     Raises:
@@ -92,7 +91,7 @@ def evaluate_queries(
     if len(by_id) < len(queries):
         raise ValueError("the ids of the queries must differ")
     metrics = {query.id: _read_metric(store, query, begin, end) for query in queries if query.series is not None}
-    values: dict[str, metric_math.Value] = dict(metrics)
+    values: dict[str, Value] = dict(metrics)
     shared_s = math.lcm(*(query.period_s for query in queries if query.period_s))
     under_way: set[str] = set()
 
@@ -107,7 +106,7 @@ def evaluate_queries(
             compute(by_id[name])
         period_s = query.period_s or (shared_s if shared_s > 1 else 60)
         known = {name: values[name] for name in query.expression.names & values.keys()}
-        window = metric_math.Window(align(begin, period_s), end, period_s)
+        window = Window(align(begin, period_s), end, period_s)
         values[query.id] = query.expression.evaluate({**metrics, **known}, window)
 
     for query in queries:
@@ -118,7 +117,7 @@ def evaluate_queries(
     return {name: value for name, value in values.items() if isinstance(value, Mapping)}
 
 
-def _read_metric(store: MetricStore, query: Query, begin: int, end: int) -> metric_math.TimeSeries:
+def _read_metric(store: MetricStore, query: Query, begin: int, end: int) -> TimeSeries:
     if query.series is None or query.period_s is None:
         return {}
     found = store.window(query.series, align(begin, query.period_s), end, query.period_s, query.stat, query.unit)
