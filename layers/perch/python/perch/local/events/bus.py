@@ -9,8 +9,7 @@ moto keeps buses, rules and targets (so the API and CloudFormation work as ever)
 
 A delivery happens in the thread that published, in order of rules and targets, so a test sees one order; Lambda
 functions are only put on Lambda's own asynchronous queue, so nobody waits for a handler. Retries and delays are timers
-of the virtual clock. Scheduled rules are timers too; they are set anew whenever a rule changes in moto (its functions
-that change rules are wrapped), and check their rule again when they fire.
+of the virtual clock, and so are scheduled rules (`scheduled_rules`), which are told of every change of a rule in moto.
 
 Left out: archives and replays, schemas, pipes, partner sources, API destinations, permissions, encryption, jitter of
 retries. `bus.faults` brings duplicates, losses, delays and reordering on demand (see `faults`).
@@ -25,17 +24,19 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from moto.events import notifications as moto_notifications
 from moto.events.exceptions import InvalidEventPatternException, ValidationException
 from moto.events.models import EventsBackend, Rule, events_backends
 
-from perch.local.clock import Timer, VirtualClock
+from perch.local.clock import VirtualClock
+from perch.local.events.entries import entry_size, event_time, refusal
 from perch.local.events.faults import Delivery, DeliveryFaults
 from perch.local.events.patterns import EventPattern, InvalidPatternError
 from perch.local.events.s3 import S3Notifications
+from perch.local.events.scheduled_rules import ScheduledRules
 from perch.local.events.schedules import InvalidScheduleError, parse_schedule
 from perch.local.events.targets import Sender, UndeliverableError, make_input
 from perch.local.patches import Patches
@@ -60,13 +61,6 @@ class Record:
     target_arn: str
     outcome: str
     reason: str = ""
-
-
-@dataclass
-class _Scheduled:
-    expression: str
-    began: datetime
-    timer: Timer
 
 
 class EventBus:
@@ -102,7 +96,7 @@ class EventBus:
         self._patches = Patches()
         self._s3 = S3Notifications(self.publish, clock.now)
         self._lock = threading.RLock()
-        self._schedules: dict[str, _Scheduled] = {}
+        self._schedules = ScheduledRules(clock, self._rules, self._fire)
         self._patterns: dict[str, EventPattern] = {}
         self._waiting: Delivery | None = None  # a delivery that is to come after the next one
 
@@ -110,8 +104,7 @@ class EventBus:
 
     def publish(self, event: Mapping[str, Any], bus_name: str = "default") -> None:
         """Match an event (as rules see it) with the rules of a bus and deliver it to their targets."""
-        bus = events_backends[self._account][self._region].event_buses.get(bus_name)
-        for rule in list(bus.rules.values()) if bus is not None else ():
+        for rule in self._rules(bus_name).values():
             if rule.state != "DISABLED" and not rule.scheduled_expression and self._matches(rule, event):
                 self._deliver_to_targets(rule, event)
 
@@ -122,37 +115,53 @@ class EventBus:
                 "1 validation error detected: Value '[PutEventsRequestEntry]' at 'entries' failed to satisfy "
                 "constraint: Member must have length less than or equal to 10"
             )
-        if sum(_entry_size(entry) for entry in entries) > _MAX_ENTRY:
+        if sum(entry_size(entry) for entry in entries) > _MAX_ENTRY:
             raise ValidationException("Total size of the entries in the request is over the limit.")
         results: list[dict[str, Any]] = []
         for entry in entries:
-            refusal = _refusal(entry)
-            if refusal is not None:
-                results.append({"ErrorCode": refusal[0], "ErrorMessage": refusal[1]})
-                continue
-            results.append({"EventId": self._put_entry(entry)})
+            if refused := refusal(entry):
+                results.append({"ErrorCode": refused[0], "ErrorMessage": refused[1]})
+            else:
+                results.append({"EventId": self._put_entry(entry)})
         return results
 
     def _put_entry(self, entry: Mapping[str, Any]) -> str:
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": entry["DetailType"],
-            "source": entry["Source"],
-            "account": self._account,
-            "time": _event_time(entry.get("Time"), self._clock.now()),
-            "region": self._region,
-            "resources": list(entry.get("Resources") or []),
-            "detail": json.loads(entry["Detail"]),
-        }
+        event = self._event(
+            str(entry["DetailType"]),
+            str(entry["Source"]),
+            event_time(entry.get("Time"), self._clock.now()),
+            list(entry.get("Resources") or []),
+            json.loads(entry["Detail"]),
+        )
         self.publish(event, str(entry.get("EventBusName") or "default").split("/")[-1])
         return str(event["id"])
+
+    def _fire(self, rule: Rule, due: datetime) -> None:
+        event = self._event("Scheduled Event", "aws.events", event_time(due, due), [rule.arn], {})
+        self._deliver_to_targets(rule, event)
+
+    def _event(self, kind: str, source: str, time: str, resources: list[str], detail: Any) -> dict[str, Any]:
+        return {
+            "version": "0",
+            "id": str(uuid.uuid4()),
+            "detail-type": kind,
+            "source": source,
+            "account": self._account,
+            "time": time,
+            "region": self._region,
+            "resources": resources,
+            "detail": detail,
+        }
 
     def _forward(self, bus_name: str, event: Mapping[str, Any]) -> None:
         """An event that a rule, or Lambda's destination, sends on to another bus."""
         self.publish(dict(event) | {"id": str(uuid.uuid4()), "region": self._region}, bus_name)
 
     # -- matching ----------------------------------------------------------------------------------------------------
+
+    def _rules(self, bus_name: str = "default") -> dict[str, Rule]:
+        bus = events_backends[self._account][self._region].event_buses.get(bus_name)
+        return dict(list(bus.rules.items())) if bus is not None else {}
 
     def _matches(self, rule: Rule, event: Mapping[str, Any]) -> bool:
         text = rule.event_pattern.dump()
@@ -168,7 +177,7 @@ class EventBus:
         return pattern.matches(event)
 
     def _deliver_to_targets(self, rule: Rule, event: Mapping[str, Any]) -> None:
-        received = _event_time(None, self._clock.now())
+        received = event_time(None, self._clock.now())
         for target in list(rule.targets):
             self._deliver(
                 Delivery(event=event, received=received, rule_name=rule.name, rule_arn=rule.arn, target=target)
@@ -272,58 +281,6 @@ class EventBus:
             )
         )
 
-    # -- schedules ---------------------------------------------------------------------------------------------------
-
-    def reconcile_schedules(self) -> None:
-        """Make the timers agree with the scheduled rules that moto has. Called on every change of a rule."""
-        wanted = {name: rule.scheduled_expression for name, rule in self._scheduled_rules().items()}
-        with self._lock:
-            for name, scheduled in list(self._schedules.items()):
-                if wanted.get(name) != scheduled.expression:
-                    scheduled.timer.cancel()
-                    del self._schedules[name]
-            for name, expression in wanted.items():
-                if name not in self._schedules:
-                    self._arm(name, expression, began=self._clock.now(), after=self._clock.now())
-
-    def _scheduled_rules(self) -> dict[str, Rule]:
-        rules = events_backends[self._account][self._region].event_buses["default"].rules
-        return {
-            name: rule for name, rule in list(rules.items()) if rule.scheduled_expression and rule.state != "DISABLED"
-        }
-
-    def _arm(self, name: str, expression: str, *, began: datetime, after: datetime) -> None:
-        try:
-            due = parse_schedule(expression).next_after(after, began)
-        except InvalidScheduleError:
-            _log.exception("rule %s has a schedule that is not valid", name)
-            return
-        if due is None:
-            self._schedules.pop(name, None)
-            return
-        timer = self._clock.call_at(due, lambda at: self._fire(name, expression, began, at), f"schedule {name}")
-        self._schedules[name] = _Scheduled(expression, began, timer)
-
-    def _fire(self, name: str, expression: str, began: datetime, due: datetime) -> None:
-        rule = self._scheduled_rules().get(name)
-        with self._lock:
-            if rule is None or rule.scheduled_expression != expression:  # gone without a word, as after moto's reset
-                self._schedules.pop(name, None)
-                return
-            self._arm(name, expression, began=began, after=due)
-        event = {
-            "version": "0",
-            "id": str(uuid.uuid4()),
-            "detail-type": "Scheduled Event",
-            "source": "aws.events",
-            "account": self._account,
-            "time": due.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "region": self._region,
-            "resources": [rule.arn],
-            "detail": {},
-        }
-        self._deliver_to_targets(rule, event)
-
     # -- moto --------------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
@@ -335,16 +292,13 @@ class EventBus:
         # moto calls Lambda itself for one made-up S3 event; that would run functions behind everybody's back
         self._patches.set(moto_notifications, "send_notification", lambda *_, **__: None)
         self._s3.install()
-        self.reconcile_schedules()
+        self._schedules.reconcile()
 
     def uninstall(self) -> None:
         """Give moto its own functions back and take the schedules off the clock."""
         self._s3.uninstall()
         self._patches.undo()
-        with self._lock:
-            for scheduled in self._schedules.values():
-                scheduled.timer.cancel()
-            self._schedules.clear()
+        self._schedules.clear()
 
     def _mine(self, backend: Any) -> bool:
         return bool(backend.region_name == self._region and backend.account_id == self._account)
@@ -353,7 +307,7 @@ class EventBus:
         def changed(backend: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(backend, *args, **kwargs)
             if self._mine(backend):
-                self.reconcile_schedules()
+                self._schedules.reconcile()
             return result
 
         return changed
@@ -378,33 +332,3 @@ class EventBus:
             return self.put_events(events) if self._mine(backend) else original(backend, events)
 
         return put_events
-
-
-def _refusal(entry: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Why PutEvents refuses an entry: (code, message)."""
-    for name in ("Source", "DetailType", "Detail"):
-        if not entry.get(name):
-            return "InvalidArgument", f"Parameter {name} is not valid. Reason: {name} is a required argument."
-    if str(entry["Source"]).startswith("aws."):
-        return "NotAuthorizedForSourceException", "Not authorized for the source."
-    try:
-        detail = json.loads(entry["Detail"])
-    except ValueError:
-        detail = None
-    return None if isinstance(detail, dict) else ("MalformedDetail", "Detail is malformed.")
-
-
-def _entry_size(entry: Mapping[str, Any]) -> int:
-    """The size that PutEvents counts, in bytes."""
-    texts = [entry.get("Source"), entry.get("DetailType"), entry.get("Detail"), *(entry.get("Resources") or [])]
-    return (14 if entry.get("Time") else 0) + sum(len(str(text or "").encode()) for text in texts)
-
-
-def _event_time(given: Any, now: datetime) -> str:
-    if isinstance(given, datetime):
-        at = given if given.tzinfo else given.replace(tzinfo=UTC)
-    elif isinstance(given, int | float):
-        at = datetime.fromtimestamp(given, UTC)
-    else:
-        at = datetime.fromisoformat(given) if isinstance(given, str) else now
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
