@@ -339,7 +339,7 @@ def test_recorders_at_once_count_every_user_once(d):
 def test_a_counter_that_is_busy_is_left_for_the_next(d, monkeypatch):
     """Transactions that collide are tried again elsewhere, and given up in words when all collide."""
     start(d)
-    real, tried, waited = d.world.experiments._client.transact_write_items, [], []
+    real, tried, waited = d.clients.dynamodb.transact_write_items, [], []
     monkeypatch.setattr(d.world.experiments, "_sleep", waited.append)
 
     def busy(times):
@@ -353,13 +353,13 @@ def test_a_counter_that_is_busy_is_left_for_the_next(d, monkeypatch):
 
         return write
 
-    monkeypatch.setattr(d.world.experiments._client, "transact_write_items", busy(2))
+    monkeypatch.setattr(d.clients.dynamodb, "transact_write_items", busy(2))
     assert reward(d, "ada", shard=7).new == 1
     assert tried == ["7", "0", "1"]
     assert waited == [0.01, 0.02]
 
     tried.clear()
-    monkeypatch.setattr(d.world.experiments._client, "transact_write_items", busy(99))
+    monkeypatch.setattr(d.clients.dynamodb, "transact_write_items", busy(99))
     with pytest.raises(NotReady, match="send them again"):
         reward(d, "bob")
     assert len(tried) == SHARDS
@@ -373,8 +373,8 @@ def test_another_error_is_not_taken_for_a_user_who_is_known(d, monkeypatch):
     def write(**_):
         raise ClientError(error, "TransactWriteItems")
 
-    monkeypatch.setattr(d.world.experiments._client, "transact_write_items", write)
-    with pytest.raises(ClientError):
+    monkeypatch.setattr(d.clients.dynamodb, "transact_write_items", write)
+    with pytest.raises(RuntimeError, match="ValidationError"):
         reward(d, "ada")
 
 

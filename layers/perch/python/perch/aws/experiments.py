@@ -21,9 +21,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from botocore.exceptions import ClientError
-
+from perch.aws.table import CONFLICT, FAILED, FINE, NEW, Table
 from perch.domain.brake import Watch
 from perch.domain.codec import dump, load
 from perch.domain.errors import Conflict, NotReady
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
 
 SHARDS = 8
 _CHUNK = 50  # events in a transaction, which may hold 100 items
-_to, _from = TypeSerializer(), TypeDeserializer()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +47,7 @@ class Experiments:
     """The items of experiments. `table` is the registry's."""
 
     def __init__(self, client: DynamoDBClient, table: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._client, self._table, self._sleep = client, table, sleep
+        self._table, self._sleep = Table(client, table), sleep
 
     # -- rewards --------------------------------------------------------------------------------------------------
 
@@ -74,69 +71,50 @@ class Experiments:
         for one in earned:
             first.setdefault(_hashed(one.user), one)
         pk, until = f"EXPERIMENT#{endpoint}", int(expires.timestamp())
-        counters = [{"pk": pk, "sk": f"{experiment}#COUNTER#{(shard + i) % SHARDS}"} for i in range(SHARDS)]
+        counters = [(pk, f"{experiment}#COUNTER#{(shard + i) % SHARDS}") for i in range(SHARDS)]
         users = [
             ({"pk": pk, "sk": f"{experiment}#USER#{hashed}", "expires": until}, one) for hashed, one in first.items()
         ]
         return sum(self._record(counters, users[i : i + _CHUNK]) for i in range(0, len(users), _CHUNK))
 
-    def _record(self, counters: Sequence[dict[str, Any]], fresh: list[tuple[dict[str, Any], Earned]]) -> int:
+    def _record(self, counters: Sequence[tuple[str, str]], fresh: list[tuple[dict[str, Any], Earned]]) -> int:
         for attempt, counter in enumerate(counters):
             if not fresh:
                 return 0
-            try:
-                self._client.transact_write_items(TransactItems=self._writes(counter, fresh))
-            except ClientError as error:
-                fresh = _without_known(error, fresh)
-                self._sleep(0.01 * 2**attempt if _conflicts(error) else 0)
-            else:
+            codes = self._table.write(*self._writes(counter, fresh))
+            if codes is None:
                 return len(fresh)
+            if unknown := set(codes) - {FINE, FAILED, CONFLICT}:
+                raise RuntimeError(f"DynamoDB does not take the rewards: {', '.join(sorted(unknown))}")
+            # Those who were counted already are left out.
+            fresh = [one for one, code in zip(fresh, codes, strict=False) if code != FAILED]
+            self._sleep(0 if FAILED in codes else 0.01 * 2**attempt)
         raise NotReady("too many rewards are being recorded at once; send them again")
 
-    def _writes(self, counter: dict[str, Any], fresh: Sequence[tuple[dict[str, Any], Earned]]) -> list[Any]:
+    def _writes(self, counter: tuple[str, str], fresh: Sequence[tuple[dict[str, Any], Earned]]) -> list[Any]:
         total = fresh[0][1].tally
         for _, one in fresh[1:]:
             total += one.tally
-        numbers = {name: value for name, value in _flat(total).items() if value}
-        update = {
-            "TableName": self._table,
-            "Key": _item(counter),
-            "UpdateExpression": "ADD " + ", ".join(f"{name} :{name}" for name in numbers),
-            "ExpressionAttributeValues": _item({f":{name}": value for name, value in numbers.items()}),
-        }
-        puts = [
-            {
-                "Put": {
-                    "TableName": self._table,
-                    "Item": _item(item | ({"event": one.event} if one.event else {})),
-                    "ConditionExpression": "attribute_not_exists(pk)",
-                }
-            }
-            for item, one in fresh
+        numbers: dict[str, Any] = {name: value for name, value in _flat(total).items() if value}
+        added = "ADD " + ", ".join(f"{name} :{name}" for name in numbers)
+        return [
+            *(self._table.put(item | ({"event": one.event} if one.event else {}), NEW) for item, one in fresh),
+            self._table.update(*counter, added, "", **numbers),
         ]
-        return [*puts, {"Update": update}]
 
     def tally(self, endpoint: str, experiment: str, *, variants: int) -> Tally:
         """Return the sums over all rewards of an experiment with so many variants."""
-        answer = self._client.query(
-            TableName=self._table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
-            ExpressionAttributeValues=_item({":pk": f"EXPERIMENT#{endpoint}", ":prefix": f"{experiment}#COUNTER#"}),
-            ConsistentRead=True,
-        )
         total = Tally.of(variants)
-        for item in answer["Items"]:
-            total += _tally({name: float(v) for name, v in _plain(item).items() if isinstance(v, Decimal)}, variants)
+        for item in self._table.every(f"EXPERIMENT#{endpoint}", f"{experiment}#COUNTER#", now=True):
+            total += _tally({name: float(v) for name, v in item.items() if isinstance(v, Decimal)}, variants)
         return total
 
     # -- the brake ------------------------------------------------------------------------------------------------
 
     def watch(self, endpoint: str, experiment: str) -> Watch | None:
         """Return what the brake has seen; None before it saw anything."""
-        answer = self._client.get_item(
-            TableName=self._table, Key=_item(_watch_key(endpoint, experiment)), ConsistentRead=True
-        )
-        return load(Watch, json.loads(_plain(answer["Item"])["document"])) if "Item" in answer else None
+        item = self._table.get(f"EXPERIMENT#{endpoint}", f"{experiment}#WATCH")
+        return load(Watch, json.loads(item["document"])) if item else None
 
     def keep_watch(
         self, endpoint: str, experiment: str, before: Watch | None, after: Watch, *, expires: datetime
@@ -146,27 +124,16 @@ class Experiments:
         Raises:
             Conflict: somebody did.
         """
-        document = json.dumps(dump(after), separators=(",", ":"))
-        item = _watch_key(endpoint, experiment) | {
-            "document": document,
+        item = {
+            "pk": f"EXPERIMENT#{endpoint}",
+            "sk": f"{experiment}#WATCH",
+            "document": json.dumps(dump(after), separators=(",", ":")),
             "until": dump(after.until),
             "expires": int(expires.timestamp()),
         }
-        guard: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
-        if before:
-            guard = {
-                "ConditionExpression": "#until = :before",
-                "ExpressionAttributeNames": {"#until": "until"},
-                "ExpressionAttributeValues": _item({":before": dump(before.until)}),
-            }
-        try:
-            self._client.put_item(TableName=self._table, Item=_item(item), **guard)
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            raise Conflict(f"another run judged the variants of {experiment} meanwhile; read again") from error
-
-
-def _watch_key(endpoint: str, experiment: str) -> dict[str, Any]:
-    return {"pk": f"EXPERIMENT#{endpoint}", "sk": f"{experiment}#WATCH"}
+        known = dump(before.until) if before else ""
+        if not self._table.put_if(item, "#until = :before" if before else NEW, before=known):
+            raise Conflict(f"another run judged the variants of {experiment} meanwhile; read again")
 
 
 def _hashed(user: str) -> str:
@@ -196,34 +163,3 @@ def _tally(numbers: Mapping[str, float], variants: int) -> Tally:
             for i in range(1, variants)
         ),
     )
-
-
-def _without_known(
-    error: ClientError, fresh: list[tuple[dict[str, Any], Earned]]
-) -> list[tuple[dict[str, Any], Earned]]:
-    """Leave out the users who were counted already. Raises `error` if it is another one."""
-    if error.response["Error"]["Code"] == "TransactionConflictException":
-        return fresh
-    codes = _codes(error)
-    if codes is None or not set(codes) <= {"None", "ConditionalCheckFailed", "TransactionConflict"}:
-        raise error
-    return [one for one, code in zip(fresh, codes, strict=False) if code != "ConditionalCheckFailed"]
-
-
-def _conflicts(error: ClientError) -> bool:
-    return "ConditionalCheckFailed" not in (_codes(error) or [])
-
-
-def _codes(error: ClientError) -> list[str] | None:
-    if error.response["Error"]["Code"] != "TransactionCanceledException":
-        return None
-    reasons: list[dict[str, str]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
-    return [reason.get("Code", "None") for reason in reasons]
-
-
-def _item(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _to.serialize(value) for name, value in values.items()}
-
-
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _from.deserialize(value) for name, value in item.items()}

@@ -6,7 +6,8 @@ be new), so a change is stored whole, once, with its ledger entry, or not at all
 consistent. The keys are in docs/contracts.md.
 
 A value is one attribute, `document`, as JSON text: it comes back exactly as it went (DynamoDB's numbers would not keep
-1.0 apart from 1, which the ledger's hashes need), and costs a fraction of a nested map to send.
+1.0 apart from 1, which the ledger's hashes need), and costs a fraction of a nested map to send. How DynamoDB is asked
+is in `table`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from botocore.exceptions import ClientError
-
+from perch.aws.table import FAILED, NEW, Table
 from perch.domain.agreement import Replayed
 from perch.domain.codec import dump, iso, load
 from perch.domain.errors import Conflict, Invalid, NotFound
@@ -37,7 +36,6 @@ MAX_DOCUMENT = 390_000
 
 HEALTH_KEPT = timedelta(days=30)
 LOOKS_KEPT = timedelta(days=90)
-_to, _from = TypeSerializer(), TypeDeserializer()
 T = TypeVar("T")
 
 
@@ -45,19 +43,18 @@ class Registry:
     """The table, in our words. `table` is its name."""
 
     def __init__(self, client: DynamoDBClient, table: str) -> None:
-        self._client = client
-        self.table = table
+        self._table = Table(client, table)
 
     # -- model versions -------------------------------------------------------------------------------------------
 
     def last_number(self, model: str) -> int:
         """Return the number of the version of `model` that was registered last; 0 when there is none."""
-        item = self._get(f"MODEL#{model}", "MODEL")
+        item = self._table.get(f"MODEL#{model}", "MODEL")
         return int(item["last_number"]) if item else 0
 
     def version(self, model: str, version: str) -> ModelVersion | None:
         """Return one version, or None."""
-        item = self._get(f"MODEL#{model}", f"VERSION#{version}")
+        item = self._table.get(f"MODEL#{model}", f"VERSION#{version}")
         return _read(ModelVersion, item) if item else None
 
     def require_version(self, model: str, version: str) -> ModelVersion:
@@ -69,8 +66,8 @@ class Registry:
 
     def versions_after(self, model: str, number: int, *, limit: int = 20) -> list[ModelVersion]:
         """Return the versions registered after `number`, in order of registration, at most `limit`."""
-        names = [item["version"] for item in self._numbered(f"MODEL#{model}", "NUMBER", number, limit)]
-        return [self.require_version(model, name) for name in names]
+        found = self._table.numbered(f"MODEL#{model}", "NUMBER", after=number, limit=limit)
+        return [self.require_version(model, item["version"]) for item in found]
 
     def register(self, version: ModelVersion) -> bool:
         """Store a version; `version.number` must be one more than the last. True if it was stored.
@@ -89,72 +86,48 @@ class Registry:
                 f"registry, which has room for {MAX_DOCUMENT:,}; give inputs and outputs fewer and shorter names"
             )
         pk, number = f"MODEL#{version.model}", version.number
-        puts: list[Any] = [
-            self._put(
-                {"pk": pk, "sk": f"VERSION#{version.version}", "document": document},
-                condition="attribute_not_exists(pk)",
+        refused = self._table.write(
+            self._table.put({"pk": pk, "sk": f"VERSION#{version.version}", "document": document}, NEW),
+            self._table.put({"pk": pk, "sk": f"NUMBER#{number:08d}", "version": version.version}),
+            self._table.update(
+                pk,
+                "MODEL",
+                "SET last_number = :number, last_version = :version, model = :model",
+                "last_number = :before" if number > 1 else "attribute_not_exists(last_number)",
+                number=number,
+                version=version.version,
+                model=version.model,
+                before=number - 1,
             ),
-            self._put({"pk": pk, "sk": f"NUMBER#{number:08d}", "version": version.version}),
-            {
-                "Update": {
-                    "TableName": self.table,
-                    "Key": _item({"pk": pk, "sk": "MODEL"}),
-                    "UpdateExpression": "SET last_number = :n, last_version = :v, model = :m",
-                    "ConditionExpression": "last_number = :before"
-                    if number > 1
-                    else "attribute_not_exists(last_number)",
-                    "ExpressionAttributeValues": _item(
-                        {":n": number, ":v": version.version, ":m": version.model}
-                        | ({":before": number - 1} if number > 1 else {})
-                    ),
-                }
-            },
-        ]
-        try:
-            self._client.transact_write_items(TransactItems=puts)
-        except ClientError as error:
-            failed = _cancelled(error)
-            if failed is None:
-                raise
-            if failed[0] == "ConditionalCheckFailed":
-                return False
-            raise Conflict(f"number {number} of model {version.model} was taken meanwhile; read it again") from error
-        return True
+        )
+        if refused and refused[0] != FAILED:
+            raise Conflict(f"number {number} of model {version.model} was taken meanwhile; read it again")
+        return not refused
 
     def reject(self, rejection: Rejection) -> bool:
         """Keep a refused upload with its reason; False if it was kept before (the event came twice)."""
-        item = {
-            "pk": "REJECTED",
-            "sk": _rejection_key(rejection.key, rejection.version_id),
-            "document": _text(rejection),
-        }
-        try:
-            self._client.put_item(
-                TableName=self.table, Item=_item(item), ConditionExpression="attribute_not_exists(pk)"
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        key = _rejection_key(rejection.key, rejection.version_id)
+        return self._table.put_if({"pk": "REJECTED", "sk": key, "document": _text(rejection)})
 
     def rejection(self, key: str, version_id: str) -> Rejection | None:
         """Return why one S3 version of a key was refused; None if it was not."""
-        item = self._get("REJECTED", _rejection_key(key, version_id))
+        item = self._table.get("REJECTED", _rejection_key(key, version_id))
         return _read(Rejection, item) if item else None
 
     def rejections(self, *, prefix: str = "models/", limit: int = 100) -> list[Rejection]:
         """Return refused uploads whose key begins with `prefix`, in order of key."""
-        return [_read(Rejection, i) for i in self._query("REJECTED", prefix, limit=limit)]
+        return [_read(Rejection, i) for i in self._table.query("REJECTED", prefix, limit=limit)]
 
     def versions(self, model: str, *, limit: int = 50) -> list[ModelVersion]:
         """Return the newest versions of a model, newest first."""
-        numbers = self._query(f"MODEL#{model}", "NUMBER#", limit=limit, newest_first=True)
+        numbers = self._table.query(f"MODEL#{model}", "NUMBER#", limit=limit, newest_first=True)
         return [self.require_version(model, item["version"]) for item in numbers]
 
     # -- endpoints ------------------------------------------------------------------------------------------------
 
     def endpoint(self, name: str) -> Endpoint:
         """Return the state of an endpoint; a fresh one if nothing ever happened to it."""
-        item = self._get(f"ENDPOINT#{name}", "ENDPOINT")
+        item = self._table.get(f"ENDPOINT#{name}", "ENDPOINT")
         return _read(Endpoint, item) if item else Endpoint(name=name)
 
     def endpoint_and_model(self, name: str, model: str) -> tuple[Endpoint, int, int]:
@@ -163,16 +136,7 @@ class Registry:
         Raises:
             Conflict: somebody writes one of them at this moment.
         """
-        keys = [{"pk": f"ENDPOINT#{name}", "sk": "ENDPOINT"}, {"pk": f"MODEL#{model}", "sk": "MODEL"}]
-        try:
-            answer = self._client.transact_get_items(
-                TransactItems=[{"Get": {"TableName": self.table, "Key": _item(k)}} for k in keys]
-            )
-        except ClientError as error:
-            if _cancelled(error) is None:
-                raise
-            raise Conflict(f"endpoint {name} is being written; read it again") from error
-        endpoint, last = (_plain(r.get("Item", {})) for r in answer["Responses"])
+        endpoint, last = self._table.get_together((f"ENDPOINT#{name}", "ENDPOINT"), (f"MODEL#{model}", "MODEL"))
         return (
             _read(Endpoint, endpoint) if endpoint else Endpoint(name=name),
             int(last.get("last_number", 0)),
@@ -187,59 +151,41 @@ class Registry:
         """
         after, entry = change.after, change.entry
         pk = f"ENDPOINT#{after.name}"
-        writes: list[Any] = [
-            {
-                "Update": {
-                    "TableName": self.table,
-                    "Key": _item({"pk": pk, "sk": "ENDPOINT"}),
-                    "UpdateExpression": "SET document = :d, seq = :n",
-                    "ConditionExpression": "attribute_not_exists(pk)" if change.before.seq == 0 else "seq = :before",
-                    "ExpressionAttributeValues": _item(
-                        {":d": _text(after), ":n": after.seq}
-                        | ({} if change.before.seq == 0 else {":before": change.before.seq})
-                    ),
-                }
-            },
-            self._put(
-                {"pk": pk, "sk": f"LEDGER#{entry.seq:08d}", "document": _text(entry)},
-                condition="attribute_not_exists(pk)",
+        first = change.before.seq == 0
+        writes = [
+            self._table.update(
+                pk,
+                "ENDPOINT",
+                "SET document = :document, seq = :seq",
+                NEW if first else "seq = :before",
+                document=_text(after),
+                seq=after.seq,
+                before=change.before.seq,
             ),
+            self._table.put({"pk": pk, "sk": f"LEDGER#{entry.seq:08d}", "document": _text(entry)}, NEW),
         ]
-        if change.rollout:
+        if change.rollout:  # updated, not put: the tally stands in the same item
+            rollout = _text(change.rollout)
             writes.append(
-                {
-                    "Update": {  # not Put: the tally stands in the same item
-                        "TableName": self.table,
-                        "Key": _item({"pk": pk, "sk": f"ROLLOUT#{change.rollout.id}"}),
-                        "UpdateExpression": "SET document = :d",
-                        "ExpressionAttributeValues": _item({":d": _text(change.rollout)}),
-                    }
-                }
+                self._table.update(pk, f"ROLLOUT#{change.rollout.id}", "SET document = :document", document=rollout)
             )
-        try:
-            self._client.transact_write_items(TransactItems=writes)
-        except ClientError as error:
-            if _cancelled(error) is None:
-                raise
-            raise Conflict(f"endpoint {after.name} changed while entry {entry.seq} was written; read again") from error
+        if self._table.write(*writes):
+            raise Conflict(f"endpoint {after.name} changed while entry {entry.seq} was written; read again")
         return after
 
     def announced(self, endpoint: str, seq: int) -> None:
         """Note that ledger entries up to `seq` are on the event bus (a later note wins over an earlier one)."""
-        try:
-            self._client.update_item(
-                TableName=self.table,
-                Key=_item({"pk": f"ENDPOINT#{endpoint}", "sk": "ENDPOINT"}),
-                UpdateExpression="SET announced = :n",
-                ConditionExpression="attribute_not_exists(announced) OR announced < :n",
-                ExpressionAttributeValues=_item({":n": seq}),
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return
+        self._table.update_if(
+            f"ENDPOINT#{endpoint}",
+            "ENDPOINT",
+            "SET announced = :seq",
+            "attribute_not_exists(announced) OR announced < :seq",
+            seq=seq,
+        )
 
     def tally(self, endpoint: str, rollout: str) -> Tally | None:
         """Return what a rollout's evidence adds up to so far; None before the first look."""
-        item = self._get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
+        item = self._table.get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
         return load(Tally, json.loads(item["tally"])) if item and "tally" in item else None
 
     def record_look(self, endpoint: str, look: Look, tally: Tally, *, before: datetime | None) -> None:
@@ -255,59 +201,48 @@ class Registry:
             Conflict: another run counted meanwhile.
         """
         pk, until = f"ENDPOINT#{endpoint}", iso(tally.until)
-        condition = "#until = :before" if before else "attribute_not_exists(#until)"
-        values = {":t": _text(tally), ":u": until} | ({":before": iso(before)} if before else {})
-        item = {
-            "pk": pk,
-            "sk": f"LOOK#{look.rollout}#{until}",
-            "document": _text(look),
-            "expires": int((look.at + LOOKS_KEPT).timestamp()),
-        }
-        writes: list[Any] = [
-            {
-                "Update": {
-                    "TableName": self.table,
-                    "Key": _item({"pk": pk, "sk": f"ROLLOUT#{look.rollout}"}),
-                    "UpdateExpression": "SET tally = :t, #until = :u",
-                    "ConditionExpression": condition,
-                    "ExpressionAttributeNames": {"#until": "until"},
-                    "ExpressionAttributeValues": _item(values),
+        refused = self._table.write(
+            self._table.update(
+                pk,
+                f"ROLLOUT#{look.rollout}",
+                "SET tally = :tally, #until = :until",
+                "#until = :before" if before else "attribute_not_exists(#until)",
+                tally=_text(tally),
+                until=until,
+                before=iso(before) if before else "",
+            ),
+            self._table.put(
+                {
+                    "pk": pk,
+                    "sk": f"LOOK#{look.rollout}#{until}",
+                    "document": _text(look),
+                    "expires": int((look.at + LOOKS_KEPT).timestamp()),
                 }
-            },
-            self._put(item),
-        ]
-        try:
-            self._client.transact_write_items(TransactItems=writes)
-        except ClientError as error:
-            if _cancelled(error) is None:
-                raise
-            raise Conflict(f"another run counted the minutes of {look.rollout} up to {until} meanwhile") from error
+            ),
+        )
+        if refused:
+            raise Conflict(f"another run counted the minutes of {look.rollout} up to {until} meanwhile")
 
     def looks(self, endpoint: str, rollout: str) -> Iterator[Look]:
-        """Yield every look at a rollout that is still kept, in order."""
-        names = {":pk": f"ENDPOINT#{endpoint}", ":prefix": f"LOOK#{rollout}#"}
-        pages = self._client.get_paginator("query").paginate(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk AND begins_with(sk, :prefix)",
-            ExpressionAttributeValues=_item(names),
-        )
-        for page in pages:
-            for item in page["Items"]:
-                yield _read(Look, _plain(item))
+        """Return every look at a rollout that is still kept, in order."""
+        return (_read(Look, item) for item in self._table.every(f"ENDPOINT#{endpoint}", f"LOOK#{rollout}#"))
 
     def rollout(self, endpoint: str, rollout: str) -> Rollout | None:
         """Return one rollout by its id, or None."""
-        item = self._get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
+        item = self._table.get(f"ENDPOINT#{endpoint}", f"ROLLOUT#{rollout}")
         return _read(Rollout, item) if item else None
 
     def rollouts(self, endpoint: str, *, limit: int = 20) -> list[Rollout]:
         """Return the newest rollouts of an endpoint, newest first."""
-        items = self._query(f"ENDPOINT#{endpoint}", "ROLLOUT#", limit=limit, newest_first=True)
+        items = self._table.query(f"ENDPOINT#{endpoint}", "ROLLOUT#", limit=limit, newest_first=True)
         return [_read(Rollout, i) for i in items]
 
     def ledger(self, endpoint: str, *, after: int = 0, limit: int = 1000) -> list[Entry]:
         """Return the ledger entries with a sequence number above `after`, in order."""
-        return [_read(Entry, item) for item in self._numbered(f"ENDPOINT#{endpoint}", "LEDGER", after, limit)]
+        return [
+            _read(Entry, item)
+            for item in self._table.numbered(f"ENDPOINT#{endpoint}", "LEDGER", after=after, limit=limit)
+        ]
 
     # -- lease ----------------------------------------------------------------------------------------------------
 
@@ -317,43 +252,23 @@ class Registry:
         A lease is a courtesy that keeps two ticks from publishing over each other. What makes it safe to lose is the
         RevisionId on every Lambda write and the sequence number on every registry write.
         """
-        try:
-            self._client.put_item(
-                TableName=self.table,
-                Item=_item(
-                    {
-                        "pk": f"ENDPOINT#{endpoint}",
-                        "sk": "LEASE",
-                        "owner": owner,
-                        "until": iso(now + timedelta(seconds=seconds)),
-                    }
-                ),
-                ConditionExpression="attribute_not_exists(pk) OR #until <= :now OR #owner = :owner",
-                ExpressionAttributeNames={"#until": "until", "#owner": "owner"},
-                ExpressionAttributeValues=_item({":now": iso(now), ":owner": owner}),
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+        until = iso(now + timedelta(seconds=seconds))
+        return self._table.put_if(
+            {"pk": f"ENDPOINT#{endpoint}", "sk": "LEASE", "owner": owner, "until": until},
+            f"{NEW} OR #until <= :now OR #owner = :owner",
+            now=iso(now),
+            owner=owner,
+        )
 
     def drop_lease(self, endpoint: str, owner: str) -> None:
         """Give the lease back, if it is still ours."""
-        try:
-            self._client.delete_item(
-                TableName=self.table,
-                Key=_item({"pk": f"ENDPOINT#{endpoint}", "sk": "LEASE"}),
-                ConditionExpression="#owner = :owner",
-                ExpressionAttributeNames={"#owner": "owner"},
-                ExpressionAttributeValues=_item({":owner": owner}),
-            )
-        except self._client.exceptions.ConditionalCheckFailedException:
-            return
+        self._table.delete_if(f"ENDPOINT#{endpoint}", "LEASE", "#owner = :owner", owner=owner)
 
     # -- replays --------------------------------------------------------------------------------------------------
 
     def replayed(self, endpoint: str, rollout: str) -> Replayed | None:
         """Return what the replays of a rollout showed so far; None before the first."""
-        item = self._get(f"REPLAY#{endpoint}", rollout)
+        item = self._table.get(f"REPLAY#{endpoint}", rollout)
         return _read(Replayed, item) if item else None
 
     def record_replayed(self, endpoint: str, rollout: str, value: Replayed) -> None:
@@ -362,83 +277,28 @@ class Registry:
         Raises:
             Conflict: another run was stored meanwhile; its requests may be the same, so this one's are not counted.
         """
-        key = {"pk": f"REPLAY#{endpoint}", "sk": rollout}  # not the endpoint's: who replays may move no traffic
-        guard: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
-        if value.runs > 1:
-            before = _item({":before": value.runs - 1})
-            guard = {"ConditionExpression": "runs = :before", "ExpressionAttributeValues": before}
-        try:
-            self._client.put_item(
-                TableName=self.table, Item=_item(key | {"runs": value.runs, "document": _text(value)}), **guard
-            )
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            raise Conflict(f"the replays of rollout {rollout} were counted by another run") from error
+        # Not an item of the endpoint's: who replays may move no traffic.
+        item = {"pk": f"REPLAY#{endpoint}", "sk": rollout, "runs": value.runs, "document": _text(value)}
+        if not self._table.put_if(item, "runs = :before" if value.runs > 1 else NEW, before=value.runs - 1):
+            raise Conflict(f"the replays of rollout {rollout} were counted by another run")
 
     # -- health ---------------------------------------------------------------------------------------------------
 
     def record_health(self, endpoint: str, role: str, *, at: datetime, document: dict[str, Any]) -> None:
         """Keep one health check for 30 days; the same check twice is one record."""
-        self._client.put_item(
-            TableName=self.table,
-            Item=_item(
-                {
-                    "pk": f"HEALTH#{endpoint}",
-                    "sk": f"{iso(at)}#{role}",
-                    "expires": int((at + HEALTH_KEPT).timestamp()),
-                    "document": _text(document),
-                }
-            ),
+        self._table.put_anyway(
+            {
+                "pk": f"HEALTH#{endpoint}",
+                "sk": f"{iso(at)}#{role}",
+                "expires": int((at + HEALTH_KEPT).timestamp()),
+                "document": _text(document),
+            }
         )
 
     def health(self, endpoint: str, *, limit: int = 20) -> list[dict[str, Any]]:
         """Return the newest health checks, newest first."""
-        items = self._query(f"HEALTH#{endpoint}", "", limit=limit, newest_first=True)
+        items = self._table.query(f"HEALTH#{endpoint}", limit=limit, newest_first=True)
         return [json.loads(i["document"]) | {"at": i["sk"].split("#")[0], "role": i["sk"].split("#")[1]} for i in items]
-
-    # -- plumbing -------------------------------------------------------------------------------------------------
-
-    def _get(self, pk: str, sk: str) -> dict[str, Any] | None:
-        answer = self._client.get_item(TableName=self.table, Key=_item({"pk": pk, "sk": sk}), ConsistentRead=True)
-        return _plain(answer["Item"]) if "Item" in answer else None
-
-    def _query(self, pk: str, prefix: str, *, limit: int, newest_first: bool = False) -> Iterator[dict[str, Any]]:
-        names: dict[str, Any] = {":pk": pk} | ({":prefix": prefix} if prefix else {})
-        page = self._client.query(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk" + (" AND begins_with(sk, :prefix)" if prefix else ""),
-            ExpressionAttributeValues=_item(names),
-            ScanIndexForward=not newest_first,
-            Limit=limit,
-        )
-        return map(_plain, page["Items"])
-
-    def _numbered(self, pk: str, kind: str, after: int, limit: int) -> Iterator[dict[str, Any]]:
-        """Return the items `kind#<8 digits>` whose number is above `after`, in order."""
-        page = self._client.query(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk AND sk BETWEEN :low AND :high",
-            ExpressionAttributeValues=_item(
-                {":pk": pk, ":low": f"{kind}#{after + 1:08d}", ":high": f"{kind}#99999999"}
-            ),
-            ConsistentRead=True,
-            Limit=limit,
-        )
-        return map(_plain, page["Items"])
-
-    def _put(self, item: dict[str, Any], *, condition: str | None = None) -> dict[str, Any]:
-        put: dict[str, Any] = {"TableName": self.table, "Item": _item(item)}
-        if condition:
-            put["ConditionExpression"] = condition
-        return {"Put": put}
-
-
-def _item(values: dict[str, Any]) -> dict[str, Any]:
-    """Return values (text and whole numbers) as DynamoDB attribute values."""
-    return {k: _to.serialize(v) for k, v in values.items()}
-
-
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    return {k: _from.deserialize(v) for k, v in item.items()}
 
 
 def _text(value: Any) -> str:
@@ -455,11 +315,3 @@ def _rejection_key(key: str, version_id: str) -> str:
     if len(name) > 800:
         name = name[:700].decode(errors="ignore").encode() + b"~" + hashlib.sha256(name).hexdigest().encode()
     return f"{name.decode()}#{version_id}"
-
-
-def _cancelled(error: ClientError) -> list[str] | None:
-    """Return the reason code of each item of a cancelled transaction; None if this is another error."""
-    if error.response["Error"]["Code"] != "TransactionCanceledException":
-        return None
-    reasons: list[dict[str, str]] = error.response.get("CancellationReasons", [])  # type: ignore[assignment]
-    return [r.get("Code", "None") for r in reasons] or ["ConditionalCheckFailed"]
