@@ -11,8 +11,9 @@ from typing import Any
 from perch.app.watch import take_step
 from perch.domain import moves
 from perch.domain.agreement import Replayed
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.evidence import Arm, Measures, Minute
-from perch.domain.judge import AlarmSeen, Verdict, judge
+from perch.domain.judge import Verdict, judge
 from perch.domain.ledger import Entry
 from perch.domain.look import Look
 from perch.domain.policy import EndpointPolicy

@@ -6,9 +6,10 @@ from datetime import UTC
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.codec import dump, iso, load, parse_time
 from perch.domain.evidence import Arm, Minute
-from perch.domain.judge import AlarmSeen, judge
+from perch.domain.judge import judge
 from perch.domain.look import Look
 from perch.domain.rollout import Endpoint
 from perch.domain.tally import Tally, weigh

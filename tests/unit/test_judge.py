@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain.agreement import Replayed
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.evidence import Arm, CustomMetric, Measures, Minute
 from perch.domain.guards import shares, weigh_up
-from perch.domain.judge import AlarmSeen, Verdict, judge, safe_weight
+from perch.domain.judge import Verdict, judge
+from perch.domain.pace import safe_weight
 from perch.domain.policy import Step
 from perch.domain.rollout import Rollout, Shift
 from perch.domain.tally import Tally, in_force, log_e_errors, weigh

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from perch.domain import moves
 from perch.domain.agreement import Replayed
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.baseline import usual
 from perch.domain.codec import dump, load
 from perch.domain.evidence import CustomMetric, Habits
-from perch.domain.judge import AlarmSeen, Verdict
+from perch.domain.judge import Verdict
 from perch.domain.look import Look
 from perch.domain.policy import Step
 from perch.domain.rejudge import differences, rejudge

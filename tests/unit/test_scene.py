@@ -18,7 +18,7 @@ from perch.cli.scene import scene
 from perch.cli.story import tell
 from perch.domain import moves
 from perch.domain.agreement import Replayed
-from perch.domain.judge import AlarmSeen
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.policy import RolloutPolicy, Step
 from perch.domain.rollout import Phase
 from tests.unit.history import BEGAN, Now, arm, play

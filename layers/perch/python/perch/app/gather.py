@@ -12,9 +12,9 @@ from itertools import takewhile
 from perch.app.world import World
 from perch.domain import moves
 from perch.domain.agreement import Replayed
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.baseline import say_measures, usual, usual_latencies
 from perch.domain.evidence import Measures, Minute
-from perch.domain.judge import AlarmSeen
 from perch.domain.rollout import Change, Endpoint, Rollout
 from perch.domain.tally import Tally, weigh
 

@@ -18,9 +18,10 @@ from perch.aws.alarms import wanted
 from perch.domain import moves
 from perch.domain.codec import dump
 from perch.domain.errors import Conflict
-from perch.domain.judge import Judgement, Verdict, judge, safe_weight
+from perch.domain.judge import Judgement, Verdict, judge
 from perch.domain.look import Look
 from perch.domain.names import parse_alarm
+from perch.domain.pace import safe_weight
 from perch.domain.rollout import Change, Endpoint, Rollout
 from perch.domain.tally import Tally
 

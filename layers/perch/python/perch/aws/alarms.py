@@ -28,7 +28,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from perch.aws.functions import ALIAS
-from perch.domain.judge import AlarmSeen
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.names import AlarmName, parse_alarm
 from perch.domain.policy import GuardPolicy
 

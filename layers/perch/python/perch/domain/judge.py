@@ -1,7 +1,8 @@
 """The judge: from evidence to a verdict, in words and numbers.
 
 A pure function of what was seen: the tally of both revisions over closed minutes, the alarms that are off, and what
-replayed requests showed. It asks the guards (`guards.py`), and weighs what they say by these rules:
+replayed requests showed. It asks the guards (`guards.py`), which of the alarms speak of the candidate (`alarm_seen.py`)
+and what traffic it may have (`pace.py`), and weighs what they say by these rules:
 
 - an objection rolls back, at any time, before anything else is looked at;
 - what both revisions suffer is not the candidate's doing: while stable fails too, nothing is taken back for it and no
@@ -21,8 +22,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from perch.domain.agreement import Replayed, ready
-from perch.domain.blast_radius import next_weight
-from perch.domain.evidence import Arm, Measures, Minute
+from perch.domain.alarm_seen import AlarmSeen, speaks_of
+from perch.domain.evidence import Arm
 from perch.domain.guards import (
     Finding,
     Says,
@@ -32,10 +33,11 @@ from perch.domain.guards import (
     thresholds,
     weigh_up,
 )
-from perch.domain.names import STABLE_PROBES, AlarmName, parse_alarm
+from perch.domain.names import STABLE_PROBES, parse_alarm
+from perch.domain.pace import other_weight
 from perch.domain.policy import who_answers
 from perch.domain.proof import prove
-from perch.domain.rollout import Phase, Rollout
+from perch.domain.rollout import Rollout
 from perch.domain.sequential import Share, enough
 from perch.domain.tally import ERRORS, Tally, error_test, state_of
 
@@ -66,22 +68,8 @@ class Judgement:
     weight: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class AlarmSeen:
-    """An alarm of the endpoint: its name, whether it is off, since when, and the reason that CloudWatch gives."""
-
-    name: str
-    in_alarm: bool
-    since: datetime
-    reason: str = ""
-
-
-# How far back the endpoint's own alarms look: 3 minutes, and the 2 that metrics may take to arrive.
-ALARM_MEMORY, PROBE_MEMORY = timedelta(minutes=5), timedelta(minutes=1)
 _CATCHING_UP = timedelta(minutes=30)  # and what metrics need to settle: older minutes are read before a step ends
 _SURELY = 4  # standard deviations: a budget is looked at at every tick, and chance spends none of it
-LEAST = 0.001  # a smaller share of the traffic would show nothing
-CANDIDATE_PROBES = "probes-candidate"
 
 
 def judge(
@@ -134,7 +122,7 @@ def _of_the_step(
     step = rollout.current_step
     lacks = tuple(_lacking(rollout, tally, alarms, replayed, now))
     if lacks:
-        weight = _other_weight(rollout, tally) if lacks[0].raises and not paused else None
+        weight = other_weight(rollout, tally) if lacks[0].raises and not paused else None
         only_hold = all(lack.hold for lack in lacks)
         return Verdict.CONTINUE, lacks[0].what, {"weight": weight, "only_hold": only_hold}
     if paused:
@@ -258,84 +246,6 @@ def _passed(rollout: Rollout, tally: Tally, replayed: Replayed | None, held: tim
     seen = tally.of_step(rollout.step)[0].requests
     proved = f", and shown: {prove(rollout, tally, replayed).said}" if step.proof else ""
     return f"held {span(held)} at {rollout.weight:.4g} with {seen:,} requests and no objection{proved}"
-
-
-def _other_weight(rollout: Rollout, tally: Tally) -> float | None:
-    """What the budget makes of an undecided step's weight; None if it may stay as it is."""
-    policy, step = rollout.policy, rollout.current_step
-    seen = rollout.shifts and tally.moved_at == rollout.shifts[-1].at  # something of the weight that it has now
-    if policy.budget is None or step.kind != "canary" or not seen:
-        return None
-    wanted = safe_weight(
-        rollout,
-        tally,
-        weight=rollout.weight,
-        floor=min(rollout.weight, step.weight),
-        ceiling=max(policy.ceiling, rollout.weight),
-    )
-    return wanted if abs(wanted - rollout.weight) > 1e-4 else None
-
-
-def safe_weight(
-    rollout: Rollout, tally: Tally | None, *, ceiling: float, weight: float = LEAST, floor: float = LEAST
-) -> float:
-    """Return the share of traffic, up to `ceiling`, that the budget of the rollout allows next; all of it without one.
-
-    `weight` is the share that the candidate has now, and `floor` what it is never lowered under.
-    """
-    policy, test = rollout.policy, error_test(rollout.guards)
-    if policy.budget is None:
-        return ceiling
-    seen = tally or Tally(until=rollout.started_at)
-    traffic = _traffic(seen.recent) or (rollout.measures or Measures()).requests_a_minute
-    if not traffic:
-        return min(LEAST, ceiling)  # nobody knows what more would cost
-    allowed = next_weight(
-        weight=weight,
-        floor=floor,
-        ceiling=ceiling,
-        spent=seen.excess,
-        candidate=seen.candidate,
-        stable=seen.stable,
-        odds_upper=test.interval(state_of(seen, ERRORS, test), rollout.guards.alpha)[1],
-        requests_a_minute=traffic,
-        blind_minutes=policy.settle_s / 60 + 1,
-        budget=policy.budget,
-    )
-    return max(round(allowed, 4), LEAST)  # Lambda need not keep more digits than that
-
-
-def _traffic(recent: tuple[Minute, ...]) -> float:
-    return sum(m.stable.requests + m.candidate.requests for m in recent) / len(recent) if recent else 0.0
-
-
-def speaks_of(alarm: AlarmName, since: datetime, rollout: Rollout, now: datetime) -> str | None:
-    """Say why an alarm that went off at `since`, and is off `now`, is no objection to a candidate; None if it is one.
-
-    An alarm of one revision speaks of that revision, if it went off in this rollout. One of the whole endpoint speaks
-    of the candidate only while that has all the traffic; before, only a comparison can tell whose failures they are.
-    What went off before the candidate had its traffic must not block the fix; what went off soon after may look back at
-    the time before, and speaks when it is still off once that is past. Stable's own probes never speak of a candidate.
-    """
-    revision = rollout.revision.lambda_version if rollout.revision else ""
-    if alarm.guard == STABLE_PROBES:
-        return "the probes of the stable revision say nothing of the candidate"
-    if alarm.version:
-        another = f"it is of revision {alarm.version}, the candidate is {revision}" * (alarm.version != revision)
-        earlier = f"it went off before {rollout.id} began" * (since < rollout.started_at)
-        return another or earlier or None
-    probes = alarm.guard == CANDIDATE_PROBES
-    if not probes and (rollout.weight < 1 or not rollout.shifts):
-        return "it is of both revisions; the judge compares them"
-    began = (rollout.shifted_at if probes else rollout.shifts[-1].at) or rollout.started_at
-    memory = PROBE_MEMORY if probes else ALARM_MEMORY
-    if rollout.phase is Phase.PROMOTING and not probes:
-        began = rollout.phase_at
-    if since < began:
-        return "it went off before the candidate had this traffic"
-    if now < began + memory:
-        return "it still looks back at minutes from before the candidate had this traffic"
-    return None
 
 
 def span(length: timedelta) -> str:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from perch.domain.agreement import Replayed
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.evidence import Minute
-from perch.domain.judge import AlarmSeen, Judgement
+from perch.domain.judge import Judgement
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,10 +40,10 @@ from perch.app.world import World, make_world
 from perch.aws.alarms import Alarms
 from perch.aws.clients import Clients
 from perch.aws.evidence import RevisionMetrics
+from perch.domain.alarm_seen import AlarmSeen
 from perch.domain.codec import parse_time
 from perch.domain.errors import NotReady
 from perch.domain.formats import formats_of
-from perch.domain.judge import AlarmSeen
 from perch.domain.model import ModelVersion, Pointer, Probe
 from perch.domain.names import parse_alarm
 from perch.domain.policy import EndpointPolicy, Settings
