@@ -18,6 +18,7 @@ from perch.app.commit import ATTEMPTS
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
 from perch.domain import moves
+from perch.domain.alarm_seen import speaks_of
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.names import AlarmName
 from perch.domain.rollout import BEFORE_TRAFFIC, Candidate, Endpoint, Phase, Revision, Routing
