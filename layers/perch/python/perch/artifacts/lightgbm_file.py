@@ -1,11 +1,14 @@
 """LightGBM models in LightGBM's own text, read in Python and made a `Forest`.
 
-    tree · name=value lines · Tree=0 · name=value lines · … · end of trees · (importances, parameters: not read)
+    tree · name=value lines · Tree=0 · name=value lines · … · end of trees · importances · parameters · names
 
 Where a row goes is LightGBM's rule: at most the threshold, in double precision; what counts as missing is said at each
-node (nothing, then NaN is 0; NaN; or zero and NaN). The saved file ends at the best iteration by itself.
+node (nothing, then NaN is 0; NaN; or zero and NaN). Categories that a node names go left; all others, what is missing
+and what is no category (-1 and below) go right (`lightgbm_categories`). The saved file ends at the best iteration by
+itself. A model that was trained with a function of the user's own has no objective: its sums are the answer, as they
+are LightGBM's.
 
-Left out, and refused in words: categorical splits, linear trees, `multiclassova`, transformed regressions (`sqrt`).
+Left out, and refused in words: linear trees.
 """
 
 from __future__ import annotations
@@ -17,16 +20,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import Columns
 from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
-from .trees import MAX_BYTES, MAX_TARGETS, MAX_TREES, Forest, Trees, check_features, grow
+from .lightgbm_categories import FEATURES, NAMES, names_of, pairs
+from .trees import MAX_BYTES, MAX_MEMBERS, MAX_TARGETS, MAX_TREES, Forest, Trees, check_features, grow
 
 MAX_LINE, MAX_LINES, MAX_LEAVES = 4_000_000, 1_000_000, 100_000
 
 OBJECTIVES: Mapping[str, tuple[str, bool]] = {
     "binary": ("sigmoid", True),
     "multiclass": ("softmax", True),
+    "multiclassova": ("sigmoid", True),
     "regression": ("identity", False),
     "regression_l1": ("identity", False),
     "huber": ("identity", False),
@@ -36,11 +42,19 @@ OBJECTIVES: Mapping[str, tuple[str, bool]] = {
     "lambdarank": ("identity", False),
     "rank_xendcg": ("identity", False),
     "cross_entropy": ("sigmoid", False),
+    "cross_entropy_lambda": ("softplus", False),
     "poisson": ("exp", False),
     "gamma": ("exp", False),
     "tweedie": ("exp", False),
 }
 """Of each objective: what turns its sums into an answer, and whether that is probabilities of classes."""
+
+ZERO = float(np.float32(1e-35))
+"""What LightGBM takes for zero, on both sides of it; thresholds there are moved to where all of it goes one way."""
+_BELOW_ZERO = float(np.nextafter(-ZERO, -1))
+
+FIRST_CATEGORY = float(np.nextafter(-1, 0))
+"""A category is a number without what follows the point: -0.5 is 0."""
 
 _NONE, _ZERO, _NAN = 0, 1, 2  # kinds of missing values
 
@@ -49,19 +63,18 @@ Block = Mapping[str, str]
 
 def inspect_lightgbm(data: Data) -> Inspected:
     """Read what a LightGBM file is. Raises `ArtifactRefused`."""
-    header, trees = _blocks(data)
-    forest = _forest(header, trees)
-    names = header.get("feature_names", "").split(" ")
+    header, trees, end = _blocks(data)
+    forest = _forest(header, trees, end)
     return Inspected(
         format="lightgbm",
         runtimes=("onnx",),
         signature=forest.signature,
         details={
             "producer": f"lightgbm text {header.get('version', '')[:20]}".strip(),
-            "objective": header["objective"],
+            "objective": header.get("objective", "a function of its author's own"),
             "trees": len(forest.trees.roots),
             "nodes": len(forest.trees.left),
-            **({"feature_names": names} if len(names) == forest.features else {}),
+            **({"feature_names": list(forest.columns.names)} if forest.columns.names else {}),
         },
     )
 
@@ -71,8 +84,8 @@ def read_lightgbm(data: Data) -> Forest:
     return _forest(*_blocks(data))
 
 
-def _blocks(data: Data) -> tuple[Block, Sequence[Block]]:
-    """The lines of the file as `name=value`, those of the header and those of each tree."""
+def _blocks(data: Data) -> tuple[Block, Sequence[Block], Sequence[str]]:
+    """The lines of the file as `name=value`, those of the header and those of each tree, and the lines behind them."""
     if len(data) > MAX_BYTES:
         raise ArtifactRefused(f"the file has {len(data):,} bytes; LightGBM files of up to {MAX_BYTES:,} are served")
     lines = _lines(data)
@@ -96,7 +109,7 @@ def _blocks(data: Data) -> tuple[Block, Sequence[Block]]:
             block[name] = value if equals else ""
     else:
         raise ArtifactRefused("the file is cut short: it has no line that says 'end of trees'")
-    return header, trees
+    return header, trees, [line for line in lines if line.startswith((NAMES, FEATURES))]
 
 
 def _lines(data: Data) -> Iterator[str]:
@@ -109,45 +122,54 @@ def _lines(data: Data) -> Iterator[str]:
             raise ArtifactRefused(f"line {number + 1} is not UTF-8 text") from error
 
 
-def _forest(header: Block, blocks: Sequence[Block]) -> Forest:
+def _forest(header: Block, blocks: Sequence[Block], end: Sequence[str]) -> Forest:
     words = header.get("objective", "").split()
-    name = words[0] if words else "(none: the model was trained with a function of your own)"
-    if name not in OBJECTIVES or "sqrt" in words[1:]:
+    name = words[0] if words else ""
+    if words and name not in OBJECTIVES:
         raise ArtifactRefused(
-            f"the objective {' '.join(words)[:60] or name!r} is not served; served are {', '.join(OBJECTIVES)}"
+            f"the objective {' '.join(words)[:60]!r} is not served; served are {', '.join(OBJECTIVES)}"
         )
-    link, classes = OBJECTIVES[name]
+    link, classes = OBJECTIVES[name] if words else ("identity", False)
+    if "sqrt" in words[1:] and link == "identity":
+        link = "square"
     features, targets = _whole(header, "max_feature_idx") + 1, _whole(header, "num_tree_per_iteration")
-    if not 1 <= targets <= MAX_TARGETS or (targets > 1) != (link == "softmax") or len(blocks) % targets:
+    fits = targets > 1 if name in ("multiclass", "multiclassova") else targets == 1 or not name
+    if not 1 <= targets <= MAX_TARGETS or not fits or len(blocks) % targets:
         raise ArtifactRefused(f"{len(blocks)} trees for {targets} outputs do not fit the objective {name!r}")
     share = len(blocks) // targets if "average_output" in header else 1
     check_features(features)
     parts, kinds = [], np.zeros((3, features), dtype=np.bool_)
+    room = MAX_MEMBERS
     for number, block in enumerate(blocks):
-        parts.append(_part(block, number, number % targets, share, kinds))
+        parts.append(_part(block, number, number % targets, share, kinds, room))
+        room -= len(parts[-1].members)
     trees = grow(parts, features)
     mixed = np.flatnonzero(kinds[_ZERO] & (kinds[_NONE] | kinds[_NAN]))
     if len(mixed):
         raise ArtifactRefused(f"zero is missing at one node of feature {mixed[0]} and a number at another")
     return Forest(
         trees=trees,
-        features=features,
+        columns=Columns(
+            count=features,
+            dtype=np.dtype(np.float64),
+            names=names if len(names := tuple(header.get("feature_names", "").split(" "))) == features else (),
+            categories=names_of(end, header.get("feature_infos", ""), features),
+        ),
         inclusive=True,
         base=np.zeros(targets),
         link=link,
         classes=classes,
-        scale=_sigmoid(words) if name == "binary" else 1.0,
+        scale=_sigmoid(words) if classes and link == "sigmoid" else 1.0,
         zero_missing=tuple(int(one) for one in np.flatnonzero(kinds[_ZERO])),
+        zero=ZERO,
+        first_category=FIRST_CATEGORY,
     )
 
 
-def _part(block: Block, number: int, target: int, share: int, kinds: NDArray[np.bool_]) -> Trees:
-    """One tree. Marks in `kinds` which features count what as missing."""
-    if _whole(block, "num_cat", "0") or _whole(block, "is_linear", "0"):
-        raise ArtifactRefused(
-            f"tree {number} splits by categories or has linear leaves, which is not served; "
-            "encode categories as numbers before training, and train with linear_tree=false"
-        )
+def _part(block: Block, number: int, target: int, share: int, kinds: NDArray[np.bool_], room: int) -> Trees:
+    """One tree of at most `room` categories. Marks in `kinds` which features count what as missing."""
+    if _whole(block, "is_linear", "0"):
+        raise ArtifactRefused(f"tree {number} has linear leaves, which are not served; train with linear_tree=false")
     leaves = _whole(block, "num_leaves")
     if not 1 <= leaves <= MAX_LEAVES:
         raise ArtifactRefused(f"tree {number} has {leaves:,} leaves; 1 to {MAX_LEAVES:,} are served")
@@ -161,23 +183,41 @@ def _part(block: Block, number: int, target: int, share: int, kinds: NDArray[np.
     else:
         decision = feature = left = right = np.zeros(0, dtype=np.int64)
         threshold = np.zeros(0)
-    missing = decision >> 2
-    if ((decision & 1) != 0).any() or ((missing < _NONE) | (missing > _NAN)).any():
-        raise ArtifactRefused(f"tree {number} has a node whose decision_type is not that of a number")
-    inside = (feature >= 0) & (feature < kinds.shape[1])  # others are refused when the tree is grown
+    missing, chosen = decision >> 2, (decision & 1) != 0
+    numbers = threshold[chosen]  # of sets
+    if ((missing < _NONE) | (missing > _NAN)).any():
+        raise ArtifactRefused(f"tree {number} has a node whose decision_type is none")
+    inside = (feature >= 0) & (feature < kinds.shape[1]) & ~chosen  # others are refused when the tree is grown
     kinds[missing[inside], feature[inside]] = True
+    threshold = np.where(np.abs(threshold) <= ZERO, np.where(threshold < 0, _BELOW_ZERO, ZERO), threshold)
+    missing_left = np.where(missing == _NONE, threshold >= 0, (decision & 2) != 0) & ~chosen
     none = np.full(leaves, -1, dtype=np.int64)
     return Trees(
         left=np.concatenate([left, none]),
         right=np.concatenate([right, none]),
         feature=np.concatenate([feature, np.zeros(leaves, dtype=np.int64)]),
         value=np.concatenate([threshold, value]),
-        missing_left=np.concatenate(
-            [np.where(missing == _NONE, threshold >= 0, (decision & 2) != 0), np.zeros(leaves, dtype=np.bool_)]
-        ),
+        missing_left=np.concatenate([missing_left, np.zeros(leaves, dtype=np.bool_)]),
         roots=np.zeros(1, dtype=np.int64),
         targets=np.array([target], dtype=np.int64),
+        members=_members(block, np.flatnonzero(chosen), numbers, number, room),
     )
+
+
+def _members(
+    block: Block, nodes: NDArray[np.int64], numbers: NDArray[np.float64], number: int, room: int
+) -> NDArray[np.int64]:
+    count = _whole(block, "num_cat", "0")
+    if not count and not len(nodes):
+        return np.zeros((0, 2), dtype=np.int64)
+    boundaries = _numbers(block, "cat_boundaries", count + 1, int)
+    size = int(boundaries[-1])
+    words = _numbers(block, "cat_threshold", size, int)
+    if ((words < 0) | (words >= 2**32)).any() or int(np.bitwise_count(words).sum()) > room:
+        raise ArtifactRefused(
+            f"tree {number} has words of no 32 bits, or the model more than {MAX_MEMBERS:,} categories"
+        )
+    return pairs(nodes, numbers, boundaries, words, number)
 
 
 def _children(block: Block, name: str, inner: int, number: int) -> NDArray[np.int64]:

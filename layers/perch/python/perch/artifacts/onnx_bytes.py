@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .protobuf import field
 
 _IR_VERSION, _OPSET, _ML_OPSET = 10, 18, 5
-_ELEMENTS = {"float32": 1, "uint8": 2, "int64": 7, "float64": 11}
+_ELEMENTS = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "object": 8, "float64": 11}
 _INT, _TENSOR, _INTS = 2, 4, 7  # types of attributes
 
 
@@ -28,10 +28,17 @@ def varints(numbers: NDArray[np.int64]) -> bytes:
     return written.tobytes()
 
 
+def element(dtype: np.dtype[Any]) -> int:
+    """The number of a type of elements."""
+    return _ELEMENTS[dtype.name]
+
+
 def tensor(array: NDArray[Any], name: str = "") -> bytes:
-    """A TensorProto."""
+    """A TensorProto; an array of objects is one of texts."""
     dims = b"".join(field(1, size) for size in array.shape)
     named = field(8, name) if name else b""
+    if array.dtype == np.object_:
+        return dims + field(2, _ELEMENTS["object"]) + b"".join(field(6, text) for text in array.tolist()) + named
     return dims + field(2, _ELEMENTS[array.dtype.name]) + named + field(9, array.tobytes())
 
 

@@ -8,19 +8,23 @@ Python, and `grow` walks all trees at once, level by level, and proves that they
 reached in two ways (so no cycle), no deeper than `MAX_DEPTH`, finite numbers, features that exist. What no root
 reaches is left out.
 
-Left out of both formats, and refused in words: categorical splits, linear leaves, leaves of several values.
+A node splits by a number or by categories. What categories are called is `columns`, and how their sets are asked in
+ONNX `category_sets`. Left out of both formats, and refused in words: leaves that are linear functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .category_sets import check_sets
+from .columns import Columns, check_columns
 from .errors import ArtifactRefused
+from .served import check_served
 from .signature import Signature, Tensor
 
 MAX_BYTES = 64_000_000
@@ -28,8 +32,17 @@ MAX_BYTES = 64_000_000
 MAX_TREES, MAX_NODES, MAX_DEPTH = 20_000, 4_000_000, 512
 MAX_FEATURES, MAX_TARGETS = 2**20, 10_000
 
-LINKS = ("identity", "sigmoid", "softmax", "exp")
-"""What turns sums of leaves into an answer."""
+MAX_MEMBERS = 2_000_000
+"""Categories that all nodes name, counted at each node."""
+MAX_CATEGORY = 2**22
+"""The highest code of a category, well inside of the whole numbers of a float32."""
+
+LINKS = ("identity", "sigmoid", "softmax", "exp", "step", "square", "softplus")
+"""What turns sums of leaves into an answer; a step is 1 above 0, a square keeps its sign, softplus is log(1 + exp)."""
+
+
+def _no_members() -> NDArray[np.int64]:
+    return np.zeros((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +51,9 @@ class Trees:
 
     A row goes left if its feature is less than `value` (or equal to it, if the forest is `inclusive`); where it is
     missing, `missing_left` says. `roots` are positions of nodes, `targets` the output that each tree adds to.
+
+    `members` are pairs (node, category). A node that has any splits by categories and not by `value`: a row goes left
+    if its category is among them.
     """
 
     left: NDArray[np.int64]
@@ -47,6 +63,14 @@ class Trees:
     missing_left: NDArray[np.bool_]
     roots: NDArray[np.int64]
     targets: NDArray[np.int64]
+    members: NDArray[np.int64] = field(default_factory=_no_members)
+
+    @property
+    def categorical(self) -> NDArray[np.bool_]:
+        """Which nodes split by categories."""
+        found = np.zeros(len(self.left), dtype=np.bool_)
+        found[self.members[:, 0]] = True
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,40 +79,48 @@ class Forest:
 
     Attributes:
         trees: checked; of the type (float32 or float64) in which their library compares.
-        features: numbers in a row.
+        columns: what a row is made of.
         inclusive: whether a feature that equals the threshold goes left.
         base: what is added to the sums, one number a target.
-        link: of `LINKS`; `classes` says whether it gives probabilities of classes (a sigmoid: of two) or numbers.
+        link: of `LINKS`.
+        classes: whether it gives probabilities of classes (one sigmoid: of two), or numbers.
         scale: what the sums are multiplied with before a sigmoid.
-        zero_missing: features of which 0 counts as missing.
+        zero_missing: features of which 0 counts as missing, and whatever is no farther from it than `zero`.
+        first_category: the least number that is a category; what is below it, is in no set.
     """
 
     trees: Trees
-    features: int
+    columns: Columns
     inclusive: bool
     base: NDArray[Any]
     link: str
     classes: bool
     scale: float = 1.0
     zero_missing: tuple[int, ...] = ()
+    zero: float = 0.0
+    first_category: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Make sure that it can be asked. Raises `ArtifactRefused`."""
+        check_columns(self.columns)
+        check_sets(self.trees)
+        check_served(self.signature, "encode categories as numbers before training")
+
+    @property
+    def features(self) -> int:
+        """How many features a row has."""
+        return self.columns.count
 
     @property
     def signature(self) -> Signature:
-        """One matrix in, in which elements may be missing; labels and probabilities out, or numbers."""
-        datatype = "FP64" if self.trees.value.dtype == np.float64 else "FP32"
-        inputs = (Tensor(name="features", datatype=datatype, shape=(-1, self.features), missing=True),)
-        if not self.classes:
-            return Signature(
-                inputs=inputs, outputs=(Tensor(name="value", datatype=datatype, shape=(-1, len(self.base))),)
-            )
-        columns = 2 if self.link == "sigmoid" else len(self.base)
-        return Signature(
-            inputs=inputs,
-            outputs=(
-                Tensor(name="label", datatype="INT64", shape=(-1,)),
-                Tensor(name="probabilities", datatype=datatype, shape=(-1, columns)),
-            ),
-        )
+        """Rows in, in which elements may be missing; labels and probabilities out, or numbers."""
+        datatype = "FP64" if self.columns.dtype == np.float64 else "FP32"
+        targets = len(self.base)
+        label = Tensor(name="label", datatype="INT64", shape=(-1,))
+        probabilities = Tensor(name="probabilities", datatype=datatype, shape=(-1, max(targets, 2)))
+        value = Tensor(name="value", datatype=datatype, shape=(-1, targets))
+        outputs = (label, probabilities) if self.classes else (value,)
+        return Signature(inputs=self.columns.inputs, outputs=outputs, ranges=self.columns.ranges)
 
 
 def grow(parts: Sequence[Trees], features: int) -> Trees:
@@ -97,6 +129,9 @@ def grow(parts: Sequence[Trees], features: int) -> Trees:
     Args:
         parts: each with positions of its own, any numbers in them.
         features: how many numbers a row has.
+
+    Returns:
+        The trees; pairs of members are sorted, each is there once, and the value of their nodes is 0.
 
     Raises:
         ArtifactRefused: they are not trees, or too many or too deep.
@@ -107,13 +142,18 @@ def grow(parts: Sequence[Trees], features: int) -> Trees:
     all_trees = _joined(parts)
     order, tree = _walked(all_trees)
     left, right = all_trees.left[order], all_trees.right[order]
-    inner, value, feature = left >= 0, all_trees.value[order], all_trees.feature[order]
-    if not np.isfinite(value).all():
-        at = int(np.flatnonzero(~np.isfinite(value))[0])
+    by_category = all_trees.categorical[order]
+    inner, feature = left >= 0, all_trees.feature[order]
+    value = np.where(by_category, 0, all_trees.value[order]).astype(all_trees.value.dtype)
+    # Infinity is a threshold: on one side of it lies whatever is not missing.
+    if (wrong := np.isnan(value) | (np.isinf(value) & ~inner)).any():
+        at = int(np.flatnonzero(wrong)[0])
         raise ArtifactRefused(f"a {'threshold' if inner[at] else 'leaf'} in tree {tree[at]} is {value[at]}")
     if (wrong := inner & ((feature < 0) | (feature >= features))).any():
         at = int(np.flatnonzero(wrong)[0])
         raise ArtifactRefused(f"a node in tree {tree[at]} asks for feature {feature[at]} of {features}")
+    if (both := np.isin(feature, feature[by_category]) & inner & ~by_category).any():
+        raise ArtifactRefused(f"feature {feature[both][0]} is a number at one node and a category at another")
     place = np.full(len(all_trees.left), -1, dtype=np.int64)
     place[order] = np.arange(len(order))
     return Trees(
@@ -124,7 +164,18 @@ def grow(parts: Sequence[Trees], features: int) -> Trees:
         missing_left=all_trees.missing_left[order],
         roots=place[all_trees.roots],
         targets=all_trees.targets,
+        members=_placed(all_trees.members, place),
     )
+
+
+def _placed(members: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pairs whose node was reached, by its new place; sorted, each once."""
+    nodes = place[members[:, 0]]
+    kept = np.stack([nodes, members[:, 1]], axis=1)[nodes >= 0]
+    kept = kept[np.lexsort((kept[:, 1], kept[:, 0]))]
+    again = np.zeros(len(kept), dtype=np.bool_)
+    again[1:] = (kept[1:] == kept[:-1]).all(axis=1)
+    return kept[~again]
 
 
 def check_features(features: int) -> None:
@@ -138,7 +189,9 @@ def _joined(parts: Sequence[Trees]) -> Trees:
     sizes = [len(part.left) for part in parts]
     if sum(sizes) > MAX_NODES:
         raise ArtifactRefused(f"the model has {sum(sizes):,} nodes; at most {MAX_NODES:,} are served")
-    offset, lefts, rights, roots = 0, [], [], []
+    if (count := sum(len(part.members) for part in parts)) > MAX_MEMBERS:
+        raise ArtifactRefused(f"the nodes name {count:,} categories; at most {MAX_MEMBERS:,} are served")
+    offset, lefts, rights, roots, members = 0, [], [], [], []
     for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
         arrays = (part.right, part.feature, part.value, part.missing_left)
         if size == 0 or any(len(array) != size for array in arrays):
@@ -148,9 +201,11 @@ def _joined(parts: Sequence[Trees]) -> Trees:
                 raise ArtifactRefused(f"tree {number} has a child outside of its {size} nodes")
         if ((part.left < 0) != (part.right < 0)).any():
             raise ArtifactRefused(f"tree {number} has a node with one child")
+        _check_members(part, number)
         lefts.append(np.where(part.left < 0, -1, part.left + offset))
         rights.append(np.where(part.right < 0, -1, part.right + offset))
         roots.append(part.roots + offset)
+        members.append(part.members + np.array([offset, 0]))
         offset += size
     return Trees(
         left=np.concatenate(lefts),
@@ -160,7 +215,21 @@ def _joined(parts: Sequence[Trees]) -> Trees:
         missing_left=np.concatenate([part.missing_left for part in parts]),
         roots=np.concatenate(roots),
         targets=np.concatenate([part.targets for part in parts]),
+        members=np.concatenate(members),
     )
+
+
+def _check_members(part: Trees, number: int) -> None:
+    if not len(part.members):
+        return
+    nodes, categories = part.members.T
+    if (nodes < 0).any() or (nodes >= len(part.left)).any() or (part.left[nodes] < 0).any():
+        raise ArtifactRefused(f"tree {number} gives categories to what is none of its splits")
+    if (categories < 0).any() or (categories > MAX_CATEGORY).any():
+        wrong = categories[(categories < 0) | (categories > MAX_CATEGORY)][0]
+        raise ArtifactRefused(
+            f"tree {number} has the category {wrong}; 0 to {MAX_CATEGORY:,} are served: number categories from 0 on"
+        )
 
 
 def _walked(trees: Trees) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

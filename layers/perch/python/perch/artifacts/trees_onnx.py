@@ -1,6 +1,7 @@
 """A forest as an ONNX model: one TreeEnsemble, and the few operators that turn its sums into an answer.
 
-    features ─► [zeros to NaN] ─► TreeEnsemble ─► + base ─► sigmoid, softmax, exp ─► label, probabilities | value
+    features, or one input a column ─► [names to codes] ─► [zeros to NaN] ─► [sets of categories as columns]
+      ─► TreeEnsemble ─► + base ─► sigmoid, softmax, exp … ─► label, probabilities | value
 
 Comparisons are made in the type and with the operator of the library that grew the trees (XGBoost: `<` of float32;
 LightGBM: `<=` of float64), so that every row goes the same way, also at a threshold. Sums are the same up to the order
@@ -14,79 +15,102 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .onnx_bytes import model, node, rows
+from .category_sets import append_columns, without_sets
+from .columns import encode
+from .onnx_bytes import element, model, node, rows
 from .outputs import OUTPUT_KEY
+from .signature import Tensor
 from .trees import Forest, Trees
-
-ZERO = float(np.float32(1e-35))
-"""What LightGBM takes for zero, on both sides of it."""
 
 _AT_MOST, _BELOW = 0, 1  # modes of a node: <= and <
 
 
 def to_onnx(forest: Forest) -> bytes:
     """Return the bytes of the ONNX model."""
-    dtype = forest.trees.value.dtype
-    constants: dict[str, NDArray[Any]] = {"base": forest.base.astype(dtype)}
+    dtype, trees = forest.columns.dtype, forest.trees
+    constants: dict[str, NDArray[Any]] = {"/base": forest.base.astype(dtype)}
     nodes: list[bytes] = []
-    given = "features"
+    given = encode(forest.columns, nodes, constants)
     if forest.zero_missing:
-        given = _without_zeros(forest, nodes, constants)
-    attributes = _ensemble(forest.trees, inclusive=forest.inclusive, targets=len(forest.base))
+        given = _without_zeros(forest, given, nodes, constants)
+    if len(trees.members):
+        trees, sets = without_sets(trees, forest.features)
+        given = append_columns(sets, given, forest.first_category, dtype, nodes, constants)
+    attributes = _ensemble(trees, inclusive=forest.inclusive, targets=len(forest.base))
     nodes += [
-        node("TreeEnsemble", [given], ["sums"], attributes, domain="ai.onnx.ml"),
-        node("Add", ["sums", "base"], ["raw"]),
+        node("TreeEnsemble", [given], ["/sums"], attributes, domain="ai.onnx.ml"),
+        node("Add", ["/sums", "/base"], ["/raw"]),
     ]
-    outputs = _answer(forest, nodes, constants)
+    _answer(forest, nodes, constants)
+    signature = forest.signature
     return model(
         nodes=nodes,
         constants=constants,
-        inputs=[rows("features", dtype.name, forest.features)],
-        outputs=outputs,
+        inputs=[_declared(tensor) for tensor in signature.inputs],
+        outputs=[_declared(tensor) for tensor in signature.outputs],
         metadata={OUTPUT_KEY: "probabilities" if forest.classes else "values"},
     )
 
 
-def _without_zeros(forest: Forest, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> str:
+_ELEMENTS = {"FP32": "float32", "FP64": "float64", "INT64": "int64", "BYTES": "object"}
+
+
+def _declared(tensor: Tensor) -> bytes:
+    """A tensor of the signature as ONNX says it."""
+    _, *columns = tensor.shape or ()
+    return rows(tensor.name, _ELEMENTS[tensor.datatype], columns[0] if columns else None)
+
+
+def _without_zeros(forest: Forest, given: str, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> str:
     """Make NaN of whatever counts as zero, in the features where that means missing."""
     limits = np.full(forest.features, -1.0)
-    limits[list(forest.zero_missing)] = ZERO
-    constants |= {"zero": limits, "nan": np.array(np.nan)}
+    limits[list(forest.zero_missing)] = forest.zero
+    constants |= {"/zero": limits, "/nan": np.array(np.nan)}
     nodes += [
-        node("Abs", ["features"], ["size"]),
-        node("LessOrEqual", ["size", "zero"], ["is_zero"]),
-        node("Where", ["is_zero", "nan", "features"], ["present"]),
+        node("Abs", [given], ["/size"]),
+        node("LessOrEqual", ["/size", "/zero"], ["/is zero"]),
+        node("Where", ["/is zero", "/nan", given], ["/present"]),
     ]
-    return "present"
+    return "/present"
 
 
-def _answer(forest: Forest, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> list[bytes]:
-    """Append what turns `raw` into the outputs, and return those."""
-    dtype = forest.trees.value.dtype
-    if forest.link == "sigmoid":
-        constants["scale"] = np.array(forest.scale, dtype=dtype)
-        nodes.append(node("Mul", ["raw", "scale"], ["scaled"]))
+def _answer(forest: Forest, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> None:
+    """Append what turns `/raw` into the outputs."""
+    dtype = forest.columns.dtype
+    raw = "/raw"
+    if forest.link == "sigmoid" and forest.scale != 1:
+        constants["/scale"] = np.array(forest.scale, dtype=dtype)
+        nodes.append(node("Mul", [raw, "/scale"], ["/scaled"]))
+        raw = "/scaled"
     if not forest.classes:
-        kind, given = {
-            "identity": ("Identity", "raw"),
-            "exp": ("Exp", "raw"),
-            "sigmoid": ("Sigmoid", "scaled"),
-        }[forest.link]
-        nodes.append(node(kind, [given], ["value"]))
-        return [rows("value", dtype.name, len(forest.base))]
+        constants["/nothing"] = np.array(0, dtype=dtype)
+        nodes += _numbers(forest.link, raw, dtype)
+        return
     if forest.link == "softmax":
-        columns = len(forest.base)
-        nodes.append(node("Softmax", ["raw"], ["probabilities"], {"axis": 1}))
+        nodes.append(node("Softmax", [raw], ["probabilities"], {"axis": 1}))
+    elif len(forest.base) > 1:
+        nodes.append(node("Sigmoid", [raw], ["probabilities"]))
     else:
-        columns = 2
-        constants["one"] = np.array(1, dtype=dtype)
+        constants["/one"] = np.array(1, dtype=dtype)
         nodes += [
-            node("Sigmoid", ["scaled"], ["second"]),
-            node("Sub", ["one", "second"], ["first"]),
-            node("Concat", ["first", "second"], ["probabilities"], {"axis": 1}),
+            node("Sigmoid", [raw], ["/second"]),
+            node("Sub", ["/one", "/second"], ["/first"]),
+            node("Concat", ["/first", "/second"], ["probabilities"], {"axis": 1}),
         ]
     nodes.append(node("ArgMax", ["probabilities"], ["label"], {"axis": 1, "keepdims": 0}))
-    return [rows("label", "int64", None), rows("probabilities", dtype.name, columns)]
+
+
+def _numbers(link: str, raw: str, dtype: np.dtype[Any]) -> list[bytes]:
+    """What turns sums into numbers."""
+    if link == "step":
+        return [
+            node("Greater", [raw, "/nothing"], ["/is above"]),
+            node("Cast", ["/is above"], ["value"], {"to": element(dtype)}),
+        ]
+    if link == "square":
+        return [node("Abs", [raw], ["/without sign"]), node("Mul", [raw, "/without sign"], ["value"])]
+    kinds = {"identity": "Identity", "exp": "Exp", "sigmoid": "Sigmoid", "softplus": "Softplus"}
+    return [node(kinds[link], [raw], ["value"])]
 
 
 def _ensemble(trees: Trees, *, inclusive: bool, targets: int) -> dict[str, int | NDArray[Any]]:

@@ -6,49 +6,67 @@
 Objectives are an allow-list, since each is a meaning of the numbers: a sigmoid of two classes, a softmax, a power or
 the numbers themselves. If training stopped early (`best_iteration`), the trees up to there answer, as XGBoost's
 scikit-learn classes do; a plain `Booster.predict` would ask all of them. Dropped trees' weights (DART) are multiplied
-into the leaves.
+into the leaves. A tree of leaves with several values becomes one tree an output.
 
-Left out, and refused in words: gblinear, categorical splits, trees with several values a leaf, XGBoost's old binary
-format and pickles.
+Categories that a node names go right, all others left; what is none (below 0) goes left, what is missing where the node
+says (`xgboost_categories`).
+
+Left out, and refused in words: gblinear, leaves of several values as XGBoost wrote them before 3.2, XGBoost's old
+binary format and pickles.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import Columns
 from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
-from .trees import MAX_BYTES, MAX_TARGETS, Forest, Trees, grow
+from .trees import MAX_BYTES, MAX_NODES, MAX_TARGETS, Forest, Trees, check_features, grow
 from .ubjson import read_ubjson
+from .xgboost_categories import Cats, names_of, pairs
 
 MAX_NUMBERS = 12_000_000
 """What bounds the memory that they take when they are read (up to 32 bytes each); in JSON a comma counts as one."""
 
-OBJECTIVES: Mapping[str, tuple[str, bool]] = {
-    "binary:logistic": ("sigmoid", True),
-    "multi:softprob": ("softmax", True),
-    "multi:softmax": ("softmax", True),
-    "reg:logistic": ("sigmoid", False),
-    "reg:squarederror": ("identity", False),
-    "reg:squaredlogerror": ("identity", False),
-    "reg:absoluteerror": ("identity", False),
-    "reg:pseudohubererror": ("identity", False),
-    "reg:quantileerror": ("identity", False),
-    "rank:pairwise": ("identity", False),
-    "rank:ndcg": ("identity", False),
-    "rank:map": ("identity", False),
-    "count:poisson": ("exp", False),
-    "reg:gamma": ("exp", False),
-    "reg:tweedie": ("exp", False),
+
+class Objective(NamedTuple):
+    """What turns its sums into an answer, what `base_score` is undone by, whether it gives probabilities of classes."""
+
+    link: str
+    base: str = "identity"
+    classes: bool = False
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "binary:logistic": Objective("sigmoid", "sigmoid", classes=True),
+    "binary:logitraw": Objective("identity"),
+    "binary:hinge": Objective("step"),
+    "multi:softprob": Objective("softmax", classes=True),
+    "multi:softmax": Objective("softmax", classes=True),
+    "reg:logistic": Objective("sigmoid", "sigmoid"),
+    "reg:squarederror": Objective("identity"),
+    "reg:squaredlogerror": Objective("identity"),
+    "reg:absoluteerror": Objective("identity"),
+    "reg:pseudohubererror": Objective("identity"),
+    "reg:quantileerror": Objective("identity"),
+    "rank:pairwise": Objective("identity"),
+    "rank:ndcg": Objective("identity"),
+    "rank:map": Objective("identity"),
+    "count:poisson": Objective("exp", "exp"),
+    "reg:gamma": Objective("exp", "exp"),
+    "reg:tweedie": Objective("exp", "exp"),
+    "survival:cox": Objective("exp", "exp"),
+    "survival:aft": Objective("exp", "exp"),
 }
-"""Of each objective: what turns its sums into an answer, and whether that is probabilities of classes."""
+"""All objectives of XGBoost 3.2. One of the user's own is saved as that of which it took the place."""
 
 _FIELDS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
 
@@ -77,6 +95,10 @@ class _Tree(msgspec.Struct):
     default_left: list[int | bool]
     split_type: list[int] = []
     categories: list[int] = []
+    categories_nodes: list[int] = []
+    categories_segments: list[int] = []
+    categories_sizes: list[int] = []
+    leaf_weights: list[float] = []
 
 
 class _BoosterParam(msgspec.Struct):
@@ -87,6 +109,7 @@ class _Model(msgspec.Struct):
     gbtree_model_param: _BoosterParam
     trees: list[_Tree]
     tree_info: list[int]
+    cats: Cats = msgspec.field(default_factory=Cats)
 
 
 class _Nested(msgspec.Struct):
@@ -189,35 +212,48 @@ def _forest(learner: _Learner) -> tuple[Forest, int | None]:
     name = learner.objective.name
     if name not in OBJECTIVES:
         raise ArtifactRefused(f"the objective {name[:60]!r} is not served; served are {', '.join(OBJECTIVES)}")
-    link, classes = OBJECTIVES[name]
+    objective = OBJECTIVES[name]
     param = learner.learner_model_param
     features, count = _whole(param.num_feature), _whole(param.num_class)
+    check_features(features)
     several = _whole(param.num_target)
     targets = max(count, several, 1)
-    if targets > MAX_TARGETS or (classes and (several > 1 or (count > 1) != (link == "softmax"))):
+    if targets > MAX_TARGETS or (count > 1) != (objective.link == "softmax") or (count > 1 and several > 1):
         raise ArtifactRefused(f"{targets} outputs of objective {name!r} are not served")
     trees, info, weights = _trees(learner.gradient_booster)
-    used = _best(learner, len(trees), targets)
+    used = _best(learner, trees, targets)
     if used is not None:
-        ends = (used + 1) * targets * _whole(_model(learner.gradient_booster).gbtree_model_param.num_parallel_tree)
+        ends = (used + 1) * _each(learner, trees, targets)
         trees, info, weights = trees[:ends], info[:ends], weights[:ends]
     if any(not 0 <= target < targets for target in info):
         raise ArtifactRefused(f"a tree adds to an output outside of the model's {targets}")
-    parts = [_part(*one, number) for number, one in enumerate(zip(trees, info, weights, strict=True))]
+    parts = [
+        part
+        for number, one in enumerate(zip(trees, info, weights, strict=True))
+        for part in _parts(*one, number, targets)
+    ]
     forest = Forest(
         trees=grow(parts, features),
-        features=features,
+        columns=Columns(
+            count=features,
+            dtype=np.dtype(np.float32),
+            names=tuple(learner.feature_names),
+            categories=names_of(_model(learner.gradient_booster).cats),
+            known_only=True,
+        ),
         inclusive=False,
-        base=_base(param.base_score, link, targets),
-        link=link,
-        classes=classes,
+        base=_base(param.base_score, objective.base, targets),
+        link=objective.link,
+        classes=objective.classes and several < 2,  # several yes-or-no answers are no classes
     )
     return forest, used
 
 
 def _model(booster: _Booster) -> _Model:
     if booster.name not in ("gbtree", "dart"):
-        raise ArtifactRefused(f"the booster {booster.name[:60]!r} is not served; gbtree and dart are")
+        raise ArtifactRefused(
+            f"the booster {booster.name[:60]!r} is not served; gbtree and dart are. Export a linear model to ONNX"
+        )
     nested = booster.gbtree.model if booster.gbtree is not None else None
     model = booster.model if booster.name == "gbtree" else nested
     if model is None:
@@ -234,40 +270,80 @@ def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[
     return model.trees, model.tree_info, weights
 
 
-def _best(learner: _Learner, trees: int, targets: int) -> int | None:
+def _best(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int | None:
     said = learner.attributes.get("best_iteration")
     if said is None:
         return None
-    parallel = _whole(_model(learner.gradient_booster).gbtree_model_param.num_parallel_tree)
-    best = _whole(said)
-    if not 1 <= parallel <= trees or (best + 1) * targets * parallel > trees:
-        raise ArtifactRefused(f"best_iteration is {best}; the model has {trees} trees")
+    best, each = _whole(said), _each(learner, trees, targets)
+    if each < 1 or (best + 1) * each > len(trees):
+        raise ArtifactRefused(f"best_iteration is {best}; the model has {len(trees)} trees")
     return best
 
 
-def _part(tree: _Tree, target: int, weight: float, number: int) -> Trees:
-    if _whole(tree.tree_param.size_leaf_vector) > 1:
-        raise ArtifactRefused("trees with several values a leaf are not served; train with one_output_per_tree")
-    if tree.categories or any(tree.split_type):
-        raise ArtifactRefused(
-            f"tree {number} splits by categories, which is not served; encode them as numbers (one-hot) before training"
-        )
-    if not len(tree.default_left) == len(tree.split_conditions) == len(tree.left_children):
+def _each(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int:
+    """How many trees an iteration adds."""
+    parallel = _whole(_model(learner.gradient_booster).gbtree_model_param.num_parallel_tree)
+    return parallel * (1 if any(_several(tree) for tree in trees) else targets)
+
+
+def _several(tree: _Tree) -> int:
+    """How many values a leaf has, if not one."""
+    size = _whole(tree.tree_param.size_leaf_vector)
+    return size if size > 1 else 0
+
+
+def _parts(tree: _Tree, target: int, weight: float, number: int, targets: int) -> Iterator[Trees]:
+    """A tree, or one for each output if its leaves have a value for each."""
+    if not len(tree.default_left) == len(tree.split_conditions) == len(tree.left_children) == len(tree.right_children):
         raise ArtifactRefused(f"tree {number} has no nodes, or its lists of nodes differ in length")
     left, right, feature = (_wholes(getattr(tree, name)) for name in _FIELDS[:3])
+    members = pairs(tree.categories, tree.categories_nodes, tree.categories_segments, tree.categories_sizes, number)
+    if tree.split_type and not np.array_equal(np.flatnonzero(tree.split_type), np.unique(members[:, 0])):
+        raise ArtifactRefused(f"tree {number} has lists of categories that do not fit together")
+    value, leaf = _floats(tree.split_conditions), left < 0
+    if np.isinf(value[~leaf]).any():
+        raise ArtifactRefused(f"a threshold in tree {number} is inf")
+    leaves = {target: value[leaf]}
+    if size := _several(tree):
+        vectors = _vectors(tree, size, right[leaf], number)
+        leaves, right = dict(enumerate(vectors.T)), np.where(leaf, -1, right)
+        if size != targets or len(left) * size > MAX_NODES:
+            raise ArtifactRefused(f"tree {number} has {size} values a leaf; the model has {targets} outputs")
+    missing_left = np.array(tree.default_left, dtype=np.bool_)
+    chosen = np.zeros(len(left), dtype=np.bool_)
+    chosen[members[(members[:, 0] >= 0) & (members[:, 0] < len(left)), 0]] = True  # others are refused by `grow`
+    for output, values in leaves.items():
+        told = value.copy()
+        told[leaf] = values * np.float32(weight) if weight != 1 else values
+        yield Trees(
+            left=np.where(chosen, right, left),
+            right=np.where(chosen, left, right),
+            feature=feature,
+            value=told,
+            missing_left=missing_left ^ chosen,
+            roots=np.zeros(1, dtype=np.int64),
+            targets=np.array([output], dtype=np.int64),
+            members=members,
+        )
+
+
+def _vectors(tree: _Tree, size: int, rows: NDArray[np.int64], number: int) -> NDArray[np.float32]:
+    """The values of each leaf; which row of them it has, stands in the place of its right child."""
+    weights = _floats(tree.leaf_weights)
+    if not len(weights):
+        raise ArtifactRefused(
+            f"tree {number} has several values a leaf, and not where XGBoost 3.2 writes them; load the model there and "
+            "save it again, or train with multi_strategy='one_output_per_tree'"
+        )
+    if len(weights) != len(rows) * size or (rows < 0).any() or (rows >= len(rows)).any():
+        raise ArtifactRefused(f"tree {number} has {len(weights)} values for {len(rows)} leaves of {size}")
+    found: NDArray[np.float32] = weights.reshape(-1, size)[rows]
+    return found
+
+
+def _floats(numbers: Sequence[float]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # then it is infinite, and refused as such
-        value = np.array(tree.split_conditions, dtype=np.float64).astype(np.float32)
-    if weight != 1:
-        value = np.where(left < 0, value * np.float32(weight), value)
-    return Trees(
-        left=left,
-        right=right,
-        feature=feature,
-        value=value,
-        missing_left=np.array(tree.default_left, dtype=np.bool_),
-        roots=np.zeros(1, dtype=np.int64),
-        targets=np.array([target], dtype=np.int64),
-    )
+        return np.array(numbers, dtype=np.float64).astype(np.float32)
 
 
 def _wholes(numbers: Sequence[int]) -> NDArray[np.int64]:
@@ -283,8 +359,8 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _base(text: str, link: str, targets: int) -> NDArray[np.float32]:
-    """What every sum begins with. The file has it as an answer, so the link is undone."""
+def _base(text: str, undone: str, targets: int) -> NDArray[np.float32]:
+    """What every sum begins with. The file has it as an answer, so what makes that of a sum is undone."""
     try:
         given = json.loads(text)  # a number, or since 3.1 a list of them
         base = np.array(given if isinstance(given, list) else [given], dtype=np.float32)
@@ -293,9 +369,9 @@ def _base(text: str, link: str, targets: int) -> NDArray[np.float32]:
     if base.ndim != 1 or len(base) not in (1, targets) or not np.isfinite(base).all():
         raise ArtifactRefused(f"base_score is {text[:40]!r}; the model has {targets} outputs")
     with np.errstate(all="ignore"):
-        if link == "sigmoid":
+        if undone == "sigmoid":
             base = -np.log(np.float32(1) / base - np.float32(1))
-        elif link == "exp":
+        elif undone == "exp":
             base = np.log(base)
     if not np.isfinite(base).all():
         raise ArtifactRefused(f"base_score is {text[:40]!r}, which the objective cannot have")

@@ -60,16 +60,25 @@ def file_source(data: bytes, inspected: Inspected) -> Source:
 def _at_thresholds(forest: Forest, rows: int, seed: int) -> Sample:
     """Rows whose every feature lies on a threshold, next to one, or is missing: where conversions go wrong."""
     chance = np.random.default_rng(seed)
-    trees, [tensor] = forest.trees, forest.signature.inputs
-    made = chance.standard_normal((rows, forest.features)).astype(trees.value.dtype)
+    trees, columns = forest.trees, forest.columns
+    made = chance.standard_normal((rows, forest.features)).astype(columns.dtype)
+    by_category = trees.categorical
+    categories = np.unique(np.stack([trees.feature[trees.members[:, 0]], trees.members[:, 1]], axis=1), axis=0)
     for feature in range(forest.features):
-        thresholds = trees.value[(trees.left >= 0) & (trees.feature == feature)]
+        split = (trees.left >= 0) & (trees.feature == feature)
+        thresholds = trees.value[split & ~by_category & np.isfinite(trees.value)]
+        known = categories[categories[:, 0] == feature, 1]
         if len(thresholds):
             chosen = chance.choice(thresholds, rows)
             near = np.stack([chosen, np.nextafter(chosen, -np.inf), np.nextafter(chosen, np.inf)])
             made[:, feature] = near[chance.integers(0, 3, rows), np.arange(rows)]
-    made[chance.random(made.shape) < _MISSING] = np.nan
-    return Sample(inputs={tensor.name: made}, origin=f"made up on and beside the trees' thresholds, seed {seed}")
+        if len(known):
+            made[:, feature] = chance.choice([*known, -1, known[-1] + 1], rows)
+    gaps = chance.random(made.shape) < _MISSING
+    made[gaps] = np.nan
+    for feature, names in columns.categories.items():
+        made[:, feature] = np.where(gaps[:, feature], np.nan, chance.integers(0, len(names), rows))
+    return Sample(inputs=columns.named(made), origin=f"made up on and beside the trees' thresholds, seed {seed}")
 
 
 class Native:
@@ -83,13 +92,17 @@ class Native:
         self._predict: Callable[[NDArray[Any]], Any]
         if format_name == "xgboost":
             booster = library.Booster(model_file=bytearray(data))
-            self._predict = lambda rows: booster.inplace_predict(rows.astype(np.float32))
+            if forest.link == "softmax":
+                booster.set_param({"objective": "multi:softprob"})  # multi:softmax would give labels alone
+            best = booster.attr("best_iteration")
+            ends = (0, 0 if best is None else int(best) + 1)
+            self._predict = lambda rows: booster.inplace_predict(rows.astype(np.float32), iteration_range=ends)
         else:
             self._predict = library.Booster(model_str=data.decode()).predict
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """Label and probabilities, or numbers."""
-        [rows] = inputs.values()
+        rows = self._forest.columns.codes(inputs)
         found = np.asarray(self._predict(rows)).reshape(len(rows), -1)
         if not self._forest.classes:
             given = {"value": found}

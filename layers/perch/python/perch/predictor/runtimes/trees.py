@@ -1,6 +1,16 @@
-"""Gradient-boosted trees on onnxruntime: read in Python, checked, written as ONNX in memory, run like any ONNX file."""
+"""Gradient-boosted trees on onnxruntime: read in Python, checked, written as ONNX in memory, run like any ONNX file.
+
+A node that splits by categories is a column that every row gets (`perch.artifacts.category_sets`), so many rows of a
+model with many such nodes are run in parts.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from perch.artifacts.data import Data
 from perch.artifacts.lightgbm_file import read_lightgbm
@@ -10,6 +20,9 @@ from perch.artifacts.xgboost_file import read_xgboost
 
 from .onnx import OnnxModel
 
+_CELLS = 1_000_000
+"""Columns of sets times rows that are run at once; each takes up to 40 bytes on its way."""
+
 
 class TreesModel(OnnxModel):
     """A session over the trees; elements of its rows may be missing."""
@@ -17,6 +30,28 @@ class TreesModel(OnnxModel):
     def __init__(self, forest: Forest) -> None:
         super().__init__(to_onnx(forest))
         self.signature = forest.signature
+        self._texts = {one.name: forest.columns.gap for one in self.signature.inputs if one.datatype == "BYTES"}
+        self._most = max(1, _CELLS // max(1, int(np.count_nonzero(forest.trees.categorical))))
+
+    def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
+        """All outputs, from inputs by name."""
+        if self._texts:
+            inputs = {name: _filled(array, self._texts.get(name)) for name, array in inputs.items()}
+        rows = len(next(iter(inputs.values())))
+        if rows <= self._most:
+            return super().run_named(inputs)
+        parts = [
+            super(TreesModel, self).run_named({name: array[at : at + self._most] for name, array in inputs.items()})
+            for at in range(0, rows, self._most)
+        ]
+        return [np.concatenate(several) for several in zip(*parts, strict=True)]
+
+
+def _filled(array: NDArray[Any], gap: str | None) -> NDArray[Any]:
+    """Texts with one that is no name where they are missing: onnxruntime would read None as the text "None"."""
+    if gap is None:
+        return array
+    return np.array([gap if text is None else text for text in array.flat], dtype=np.object_).reshape(array.shape)
 
 
 def load_xgboost(data: Data) -> TreesModel:
