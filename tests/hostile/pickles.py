@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import pickle
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from tests.hostile import Hostile, payload
+from tests.hostile.made import Runs, npy, objects, zipped
 
 CODE = "a pickle can run code when it is loaded"
 RUNS = "runs a command when it is unpickled"
-
-
-class Runs:
-    """Unpickled, it calls a function."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self._call = (function, arguments)
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self._call
 
 
 def hostile(trap: Path) -> Iterator[Hostile]:
@@ -72,21 +58,21 @@ def hostile(trap: Path) -> Iterator[Hostile]:
     yield Hostile(
         title="pickle in a NumPy array of objects",
         file="model.npy",
-        data=_npy(command),
+        data=npy(objects(command)),
         threat="runs a command when NumPy loads it with allow_pickle",
         words="a NumPy file can hold a pickle",
     )
     yield Hostile(
         title="pickle in an archive of NumPy arrays",
         file="model.npz",
-        data=_zip({"weights.npy": _npy(command)}),
+        data=zipped({"weights.npy": npy(objects(command))}),
         threat="runs a command when NumPy loads it with allow_pickle",
         words="a NumPy file can hold a pickle",
     )
     yield Hostile(
         title="pickle in a zip entry",
         file="model.zip",
-        data=_zip({"model/data.pkl": pickle.dumps(command)}),
+        data=zipped({"model/data.pkl": pickle.dumps(command)}),
         threat="runs a command when the entry is unpickled",
         words="an archive is not a model",
     )
@@ -100,19 +86,3 @@ def hostile(trap: Path) -> Iterator[Hostile]:
 
 
 PICKLE_WORDS = "pickle"
-
-
-def _npy(value: Any) -> bytes:
-    array = np.empty(1, dtype=object)
-    array[0] = value
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
-def _zip(entries: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
-    return file.getvalue()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.hostile import Hostile
+from tests.hostile.made import zipped
 
 LAYERS = '[{"type":"Linear","in_features":2,"out_features":1}]'
 GOOD = {
@@ -65,7 +64,7 @@ def hostile(trap: Path) -> Iterator[Hostile]:
         yield _archive(
             f"an archive that unpacks {what}",
             "model.zip",
-            _zip(name, b"x"),
+            zipped({name: b"x"}, compress=True),
             "writes outside of its folder",
             "an archive is not a model",
         )
@@ -95,11 +94,4 @@ def _archive(title: str, file: str, data: bytes, threat: str, words: str) -> Hos
 
 
 def _bomb() -> bytes:
-    return _zip("model.bin", b"\0" * 200_000_000)
-
-
-def _zip(name: str, data: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, 1)
-    return file.getvalue()
+    return zipped({"model.bin": b"\0" * 200_000_000}, compress=True)

@@ -15,20 +15,11 @@ import joblib
 import numpy as np
 
 from tests.hostile import TRUST, Hostile, payload
+from tests.hostile.made import Runs, npy, objects
 
 HANGS = "never ends, or reads other memory, when a native engine follows the nodes"
 MEMORY = "takes gigabytes before the file is seen to be small"
 RUNS = "runs a command when it is loaded"
-
-
-class Runs:
-    """Unpickled, it calls os.system."""
-
-    def __init__(self, command: str) -> None:
-        self._command = command
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return os.system, (self._command,)
 
 
 def hostile(trap: Path) -> Iterator[Hostile]:
@@ -211,18 +202,11 @@ def _archive(schema: Any, members: Mapping[str, bytes] | None = None, method: in
     return file.getvalue()
 
 
-def _npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=True)
-    return file.getvalue()
-
-
 def _skops(trap: Path) -> Iterator[Hostile]:
     command = payload(trap)
     logistic = ("sklearn.linear_model._logistic", "LogisticRegression")
     array = _node("numpy", "ndarray", "NdArrayNode", type="numpy", file="a.npy")
-    objects = np.empty(1, dtype=object)
-    objects[0] = Runs(command)
+    runs = objects(Runs(os.system, command))
     huge = b"\x93NUMPY\x01\0" + (62).to_bytes(2, "little")
     huge += b"{'descr': '<f8', 'fortran_order': False, 'shape': (10**9, 10**9)}"[:62].ljust(62)
     cases: list[tuple[str, bytes, str, str]] = [
@@ -270,7 +254,7 @@ def _skops(trap: Path) -> Iterator[Hostile]:
         ),
         (
             "an array of objects that holds a pickle",
-            _archive(_made(*logistic, x=array), {"a.npy": _npy(objects)}),
+            _archive(_made(*logistic, x=array), {"a.npy": npy(runs)}),
             "runs a command when NumPy loads it with allow_pickle",
             "numbers, booleans and texts are read",
         ),
@@ -317,7 +301,7 @@ def _crafted_tree() -> bytes:
             return data
         nodes = np.load(io.BytesIO(data))
         nodes["left_child"][0] = 0
-        return _npy(nodes)
+        return npy(nodes)
 
     return _rewritten(good, spoilt)
 
@@ -350,10 +334,9 @@ def _joblib(trap: Path) -> Iterator[Hostile]:
         words="it is a pickle",
         verdict=TRUST,
     )
-    objects = np.empty(1, dtype=object)
-    objects[0] = Runs(payload(trap))
+    runs = objects(Runs(os.system, payload(trap)))
     beside = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
-    beside.extra = {"deep": [objects]}
+    beside.extra = {"deep": [runs]}
     doubling = b"\x80\x02K\x01q\x00" + b"h\x00h\x00\x86q\x00" * 60 + b"}h\x00K\x01s."
     cases = [
         ("os.system in an array of objects of an estimator", dumped(beside), RUNS, "system, which no"),
@@ -370,7 +353,12 @@ def _joblib(trap: Path) -> Iterator[Hostile]:
         ("a persistent reference", b"\x80\x02Pfile:///etc/passwd\n.", "reads another file", "PERSID is not read"),
         ("a key that doubles sixty times", doubling, "hashes a tuple for years", "no estimator"),
         ("a text of a terabyte", b"\x80\x04\x8d" + (2**40).to_bytes(8, "little"), MEMORY, "followed"),
-        ("a second pickle behind the first", dumped(good) + pickle.dumps(Runs(payload(trap))), RUNS, "follow the end"),
+        (
+            "a second pickle behind the first",
+            dumped(good) + pickle.dumps(Runs(os.system, payload(trap))),
+            RUNS,
+            "follow the end",
+        ),
         ("compressed", b"x\x9c" + bytes(100), "becomes a thousand times its size", "compressed"),
     ]
     for title, data, threat, words in cases:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hostile import SERVED, TRUST, Hostile, payload
-from tests.hostile.pickles import Runs
+from tests.hostile.made import Runs, members, zipped
 
 MODEL = "archive/models/model.json"
 WEIGHTS = "archive/data/weights/"
@@ -75,23 +75,6 @@ def _written(write: Callable[[Path], None], name: str) -> bytes:
         path = Path(folder) / name
         write(path)
         return path.read_bytes()
-
-
-def members(data: bytes) -> dict[str, bytes]:
-    """What is in a zip archive."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def zipped(entries: dict[str, bytes], *, compress: bool = False) -> bytes:
-    """A zip archive of these, the same for the same entries."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in entries.items():
-            info = zipfile.ZipInfo(name)
-            info.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-            archive.writestr(info, data)
-    return buffer.getvalue()
 
 
 def reprogrammed(change: Change, member: str = MODEL) -> bytes:

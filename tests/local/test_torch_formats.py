@@ -14,8 +14,7 @@ from torch import nn
 
 from perch.export.torch_export import export_state_dict
 from perch.export.torch_programs import export_pt2, export_torchscript
-from tests.hostile.pickles import Runs
-from tests.hostile.torch_files import members, zipped
+from tests.hostile.made import Runs, members, zipped
 from tests.local.whole import Trial, trial
 
 pytestmark = pytest.mark.slow

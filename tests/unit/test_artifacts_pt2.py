@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from perch.artifacts import ArtifactRefused, inspect
 from perch.artifacts.pt2_file import read_program
 from perch.artifacts.pt2_operators import ASSERTIONS, IN_PLACE, OPERATORS, PINNED, TEXTS, VIEWS
-from tests.hostile.torch_files import MODEL, WEIGHTS, Change, members, program, reprogrammed, zipped
+from tests.hostile.made import members, zipped
+from tests.hostile.torch_files import MODEL, WEIGHTS, Change, program, reprogrammed
 
 SEEDED = {
     "aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",

@@ -20,7 +20,8 @@ from torch import nn
 from perch.artifacts import ArtifactRefused, inspect
 from perch.artifacts.state_dict_file import read_state_dict
 from perch.artifacts.torch_pickle import PickledTensor, read_pickle
-from tests.hostile.torch_files import members, script, state_dict, zipped
+from tests.hostile.made import members, zipped
+from tests.hostile.torch_files import script, state_dict
 
 ANSWER = '{"name": "y", "datatype": "FP32", "shape": [-1]}'
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from perch.artifacts.errors import ArtifactRefused
 from perch.artifacts.zip_archive import MAX_MEMBERS, read_archive
-from tests.hostile.torch_files import zipped
+from tests.hostile.made import zipped
 
 ENTRIES = {"m/a": b"first", "m/b": b"second" * 40, "m/c": b""}
 
