@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import xgboost
 import yaml
 
 from perch.artifacts import ArtifactRefused
-from perch.artifacts.mlflow_folder import FILES, MAX_BYTES, read_mlmodel
+from perch.artifacts.mlflow_folder import FILES, MAX_BYTES, MAX_EVENTS, MAX_TEXT, read_mlmodel
 from perch.cli.upload import read_upload
 
 COLUMNS = json.dumps([{"type": "double", "name": name, "required": True} for name in "abc"])
@@ -139,7 +140,8 @@ def test_what_is_not_served_is_refused(document: Any, words: str) -> None:
         ("a: &a [1]\nb: *a\n", "anchors"),
         ("a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\n", "anchors"),
         ("a: &a\n  - *a\n", "anchors"),
-        ("- " * 5_000, "not plain YAML"),
+        ("- " * 1_900, "not plain YAML"),
+        ("- " * 5_000, "names and values"),
         ("[" * 90_000, "brackets"),
         ("# " + "]" * 40_000 + "\na: " + "[" * 40_000, "brackets"),
         ("a: " + "[\n" * 45_000, "brackets"),
@@ -149,6 +151,12 @@ def test_what_is_not_served_is_refused(document: Any, words: str) -> None:
         ("\0", "not plain YAML"),
         ("a: [", "not plain YAML"),
         ("x" * (MAX_BYTES + 1), "at most"),
+        ("a: b\n" * 20_000, "names and values"),
+        ("- a\n" * 25_000, "names and values"),
+        ("a: [" + "b," * 49_000 + "]", "names and values"),
+        ("? a\n: b\n" * 12_000, "names and values"),
+        ("---\n" * 25_000, "names and values"),
+        ("a: !!int 1" + ":1" * 40_000, "of what type"),
         ("", "names and values"),
     ],
 )
@@ -158,6 +166,32 @@ def test_yaml_that_means_harm_is_refused(text: str, words: str, tmp_path: Path) 
     with pytest.raises(ArtifactRefused, match=words):
         read_mlmodel(text.replace("{trap}", str(trap)).encode())
     assert not trap.exists()
+
+
+def test_no_more_is_read_of_it_than_mlflow_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred kilobytes have room for fifty thousand values, for which YAML's reader takes ten seconds."""
+    seen = []
+    parse = yaml.parse
+
+    def counting(*given: Any, **more: Any) -> Iterator[Any]:
+        for event in parse(*given, **more):
+            seen.append(event)
+            yield event
+
+    monkeypatch.setattr(yaml, "parse", counting)
+    with pytest.raises(ArtifactRefused, match="names and values"):
+        read_mlmodel(b"a: b\n" * 20_000)
+    assert len(seen) == MAX_EVENTS + 1
+
+
+def test_what_looks_like_a_number_stays_the_text_that_it_is() -> None:
+    """One to the base of 60 would take seconds to add up, and a version 1.10 would be 1.1."""
+    text = "1" + ":1" * 40_000
+    document = {**mlmodel("onnx"), "run_id": "RUN", "mlflow_version": "VERSION"}
+    data = yaml.safe_dump(document).replace("RUN", text).replace("VERSION", "3.10").encode()
+    found = read_mlmodel(data)
+    assert found.metadata["mlflow.run_id"] == text[:MAX_TEXT]
+    assert found.metadata["mlflow.version"] == "3.10"
 
 
 def test_pushing_a_folder_uploads_its_model_with_a_manifest_of_what_mlflow_said(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """MLflow model folders: which file in one is the model, by `MLmodel`; nothing of MLflow's ever loads it.
 
-    MLmodel (YAML, its safe loader, no anchors) ─► a flavour that is served ─► the one file of it, by its own format
+    MLmodel (YAML without tags and anchors) ─► a flavour that is served ─► the one file of it, by its own format
 
 MLflow's own loader imports the module that `python_function` names, and code that lies in the folder. Here a folder is
 only taken if MLflow itself would load just the named file with the flavour's own module; run id, versions and the
@@ -33,6 +33,13 @@ MAX_BYTES, MAX_TEXT = 100_000, 2_000
 MAX_DEPTH = 40
 """Of brackets inside each other. The reader looks at all that are open for each that it meets, so that a hundred
 thousand would take it hours."""
+MAX_EVENTS = 4_000
+"""Names, values, and where lists and objects begin and end; MLflow writes a few hundred. The reader takes a tenth of a
+millisecond for each, and a hundred kilobytes have room for fifty thousand."""
+
+_WORDS = frozenset({"tag:yaml.org,2002:null", "tag:yaml.org,2002:bool"})
+"""What a plain word may stand for besides itself. Numbers are not read: one of YAML's, to the base of 60, takes seconds
+to add up, and a version 1.10 would become 1.1."""
 
 FILES = {
     "onnx": ("data", "onnx_version"),
@@ -106,17 +113,28 @@ def read_mlmodel(data: bytes) -> MLflowModel:
 
 
 def _yaml(data: bytes) -> dict[str, Any]:
-    """The document, of plain values; an anchor could make it larger than its text."""
+    """The document, of texts, true, false and null; an anchor could make it larger than its text."""
     import yaml  # noqa: PLC0415 - the predictor imports this package and has no need of YAML
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types here
+        yaml_implicit_resolvers = {  # noqa: RUF012 - as PyYAML declares it
+            first: [(tag, pattern) for tag, pattern in resolvers if tag in _WORDS]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
 
     if len(data) > MAX_BYTES:
         raise ArtifactRefused(f"{MLMODEL} has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     if _nesting(data) > MAX_DEPTH:
         raise ArtifactRefused(f"{MLMODEL} is not plain YAML: more than {MAX_DEPTH} brackets are open at once")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data, Loader=yaml.SafeLoader)):
-            raise ArtifactRefused(f"{MLMODEL} repeats parts of itself by YAML anchors, which MLflow never writes")
-        document = yaml.safe_load(data)
+        for number, event in enumerate(yaml.parse(data, Loader=Loader)):
+            if number >= MAX_EVENTS:
+                raise ArtifactRefused(f"{MLMODEL} is larger than any of MLflow's: over {MAX_EVENTS:,} names and values")
+            if getattr(event, "anchor", None):
+                raise ArtifactRefused(f"{MLMODEL} repeats parts of itself by YAML anchors, which MLflow never writes")
+            if getattr(event, "tag", None):
+                raise ArtifactRefused(f"{MLMODEL} is not plain YAML: it says of what type a value is, {event.tag[:60]}")
+        document = yaml.load(data, Loader)  # noqa: S506 - a safe loader, see above
     except (yaml.YAMLError, ArithmeticError, AttributeError, LookupError, RecursionError, ValueError) as error:
         raise ArtifactRefused(f"{MLMODEL} is not plain YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(document, dict):
