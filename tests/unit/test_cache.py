@@ -147,6 +147,27 @@ def test_an_engine_that_writes_into_its_output_again_changes_nothing() -> None:
     assert found[0].tolist() == [1.0, 2.0]
 
 
+@given(age=st.floats(0, 59.9), back=st.floats(0, 1e9), later=st.lists(st.floats(0.1, 40), min_size=1, max_size=8))
+def test_an_answer_outlives_its_time_by_no_more_than_a_clock_is_put_back(
+    age: float, back: float, later: list[float]
+) -> None:
+    """And by no more than its time again, however far that is: what is from a time to come is not fresh."""
+    cache, start = Cache(size=10_000, ttl_s=60), 2e9
+    cache.put(b"key", [np.zeros(1)], start)
+    lived, clock = age, start + age - back
+    for step in later:
+        if cache.get(b"key", clock) is not None:
+            assert lived < 60 + min(back, 60)
+        lived, clock = lived + step, clock + step
+
+
+def test_a_clock_that_was_ahead_leaves_nothing_behind() -> None:
+    """The answer was kept a year ahead; put right, the clock would call it fresh for a year."""
+    cache, year = Cache(size=10_000, ttl_s=60), 365 * 86_400.0
+    cache.put(b"key", [np.zeros(1)], year)
+    assert (cache.get(b"key", 0), cache.held) == (None, 0)
+
+
 def test_an_answer_is_fresh_for_its_time_and_no_longer() -> None:
     """Using it does not make it younger."""
     cache = Cache(size=10_000, ttl_s=60)

@@ -12,6 +12,8 @@ outputs: reading, checking and encoding an answer happen each time.
 Nothing that failed is kept, nor an output with NaN. A whole request is one entry, and not each of its rows.
 
 Time comes in as an argument, in seconds since 1970: the monotonic clock may stand still while Lambda freezes a process.
+A clock may also be put back. An answer from a time to come is not fresh, so that one outlives its time by no more than
+the step, and by no more than that time again: a clock that was a year ahead leaves nothing behind for a year.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class CacheSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Entry(NamedTuple):
     outputs: list[Any]
+    since: float
     expires: float
     size: int
 
@@ -66,7 +69,7 @@ class Cache:
         """Return the outputs for a key, None if there are none or they are not fresh."""
         entry = self._entries.get(key)
         if entry is not None:
-            if now < entry.expires:
+            if entry.since <= now < entry.expires:
                 self._entries.move_to_end(key)
                 return entry.outputs
             self._drop(key)
@@ -76,7 +79,7 @@ class Cache:
         if now >= expires:
             return None
         # Another process's clock may be ahead of ours, but nothing is fresh for longer than it is declared.
-        self._keep(key, outputs, min(expires, now + self.ttl_s))
+        self._keep(key, outputs, now, min(expires, now + self.ttl_s))
         return outputs
 
     def put(self, key: bytes, outputs: Sequence[Any], now: float) -> None:
@@ -85,7 +88,7 @@ class Cache:
             return
         # An engine may write into the same array again; and a view would hold on to all that it is a part of.
         kept = [output.copy() if isinstance(output, np.ndarray) else output for output in outputs]
-        self._keep(key, kept, now + self.ttl_s)
+        self._keep(key, kept, now, now + self.ttl_s)
         if self.shared is not None:
             self.shared.put(key, kept, now + self.ttl_s, now)
 
@@ -93,8 +96,8 @@ class Cache:
         """Return this cache as one request to a revision meets it."""
         return Memo(self, revision, now, fresh)
 
-    def _keep(self, key: bytes, outputs: list[Any], expires: float) -> None:
-        entry = _Entry(outputs, expires, _OVERHEAD + sum(map(_size, outputs)))
+    def _keep(self, key: bytes, outputs: list[Any], now: float, expires: float) -> None:
+        entry = _Entry(outputs, now, expires, _OVERHEAD + sum(map(_size, outputs)))
         if key in self._entries:
             self._drop(key)
         if entry.size > self.size:
@@ -126,6 +129,8 @@ class Memo(NamedTuple):
         for name, array in sorted(inputs.items()) if len(inputs) > 1 else inputs.items():
             found.update(repr((name, array.dtype.str, array.shape)).encode("utf-8", "replace"))
             found.update(to_bytes(array) if array.dtype.kind in "OUS" else np.ascontiguousarray(array).data)
+            if array.dtype.kind == "O":  # the text "None" is another than none
+                found.update(bytes(one is None for one in array.flat))
         return found.digest()
 
     def get(self, key: bytes) -> list[Any] | None:

@@ -103,8 +103,12 @@ class SharedCache:
         return None
 
     def _is_resting(self, now: float) -> bool:
-        """Whether the server is left alone: after trouble, and while a question is still on its way."""
-        return now < self._rests_until or (self._asked is not None and not self._asked.done())
+        """Whether the server is left alone: after trouble, and while a question is still on its way.
+
+        Trouble in a time to come is none: the clock was put back.
+        """
+        rests = self._rests_until - self.rest_s <= now < self._rests_until
+        return rests or (self._asked is not None and not self._asked.done())
 
     def _trouble(self, reason: str, now: float) -> None:
         self._rests_until = now + self.rest_s
