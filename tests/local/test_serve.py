@@ -187,6 +187,20 @@ sys.exit(0 if Worker(handler, read_settings(os.environ), revision="1", random=Ra
 SLOW_COMMAND = (sys.executable, "-c", SLOW)
 
 
+def test_the_first_request_of_a_worker_is_its_cold_one(folder):
+    """As in Lambda: a worker asks its handler for health before, which runs no model and is no request."""
+    with serving(folder) as running:
+        one = Client(running.port)
+        for _ in range(2):
+            one.send(request("/v2/health/ready", method="GET"))
+            one.answer()
+            one.send(request(PREDICT, ROW))
+            one.answer()
+        one.close()
+        lines = running.wait_for("predictor.answered", 2)
+    assert [("ColdStarts" in line, "Latency" in line) for line in lines] == [(True, False), (False, True)]
+
+
 def test_health_is_answered_while_the_model_is_busy(folder):
     """Liveness waits for nothing, or the container would be killed for being busy."""
     with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0") as server:

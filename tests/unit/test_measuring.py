@@ -89,6 +89,19 @@ def test_a_probe_or_a_replay_warms_a_process_and_is_no_cold_start(lines: Lines, 
     assert "Latency" in line
 
 
+def test_a_question_that_no_model_answers_leaves_the_cold_start_to_the_first_request(lines: Lines) -> None:
+    """A driver's knock, and what a container asks its handler before it opens its port, warm nothing."""
+    handler = make()
+    for path in ("/v2/health/ready", "/models/table"):
+        asked = event(None, method="GET", path=path)
+        asked["requestContext"]["stage"] = PROBE_STAGE
+        ask(handler, asked)
+    lines()
+    for _ in range(2):
+        ask(handler, event({"features": ROWS}))
+    assert ["ColdStarts" in line for line in lines()] == [True, False]
+
+
 def test_every_metric_that_a_line_names_is_in_it(lines: Lines) -> None:
     """CloudWatch refuses the whole line otherwise; for the four kinds of answer, cold and warm."""
     asked = [event({"features": ROWS}), event("{"), event({"features": [9, 0, 0]}), event(None, method="PUT")]

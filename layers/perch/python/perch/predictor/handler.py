@@ -71,9 +71,11 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
         at = asked.get("timeEpoch") or int(time.time() * 1000)
         memo = None if cache is None or stage in NO_TRAFFIC else cache.memo(revision, at / 1000, fresh=cold)
         served, choice = variants.champion if variants else None, None
+        warms = stage not in NO_TRAFFIC  # a question of health, or a driver's knock, leaves the first request to others
         try:
             route = routes.find(event)
             if variants is not None and route.operation in INFERENCE:
+                warms = True
                 served, choice = variants.choose(event, request_id, route.version)
             outcome = about.answer(route, event, served, request_id, memo)
         except RequestRefused as refused:
@@ -89,7 +91,7 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
             answer["headers"][VARIANT] = choice.name
         ms = (time.perf_counter() - started) * 1000
         journal.write(Noted(event, request_id, named, revision, names, choice, outcome, ms, at, cold), stage)
-        cold = False
+        cold = cold and not warms
         return answer
 
     def begin_again() -> None:
