@@ -21,7 +21,10 @@ from perch.predictor.server import live, ready, server_metadata
 
 _SETTINGS = load_settings(files("perch_settings").joinpath("endpoints.json").read_text("utf-8"))
 _ENDPOINTS = _SETTINGS.endpoints
-_SIGNING = {"signing": "required"} if _SETTINGS.signing.required else {}  # whoever uploads has to know
+_SIGNING = {  # whoever uploads has to know, and whoever asks what is trusted; public keys are no secret
+    **({"signing": "required"} if _SETTINGS.signing.required else {}),
+    **({"keys": dict(_SETTINGS.signing.keys)} if _SETTINGS.signing.keys else {}),
+}
 _REPOSITORY = "/v2/repository/"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -130,12 +131,33 @@ def test_what_was_refused_is_listed_with_its_reason_and_the_way_out(d):
             d.clients.s3.put_object(Bucket=BUCKET, Key="models/digits/v1/model.sig", Body=b"no signature")
         register(d.world, Upload(key=key, version_id=answer["VersionId"], at=d.now, by="ada"))
     page = perch("models", "--rejected")
-    (one,) = json.loads(perch("models", "digits", "--rejected", "--json").stdout)
+    found = json.loads(perch("models", "digits", "--rejected", "--json").stdout)
 
-    assert one["key"] == "models/digits/v1/model.onnx"
-    assert "model.sig: the signature cannot be read as JSON" in one["reason"]
+    assert [one["key"] for one in found] == ["models/digits/v1/model.onnx", "models/digits/v1/model.sig"]
+    assert all("model.sig: the signature cannot be read as JSON" in one["reason"] for one in found)
     assert "outside.onnx" in page.stdout
     assert "tagged perch=quarantined" in page.stderr
+
+
+def test_refused_uploads_have_pages_the_newest_first(d):
+    """However many there are; of one model, if it is named."""
+    trust(d, "team", required=False)
+    for number in range(5):
+        for name in ("digits", "iris"):
+            key = f"models/{name}/v{number}/model.onnx"
+            answer = d.clients.s3.put_object(Bucket=BUCKET, Key=key, Body=b"nothing that parses")
+            d.now += timedelta(seconds=1)
+            register(d.world, Upload(key=key, version_id=answer["VersionId"], at=d.now, by="ada"))
+
+    def page(*words):
+        result = perch("models", "--rejected", "--limit", "4", "--json", *words)
+        return [one["key"].split("/")[1] + one["key"].split("/")[2] for one in json.loads(result.stdout)], result.stderr
+
+    assert page() == (["irisv4", "digitsv4", "irisv3", "digitsv3"], "1 to 4 of 10; --page 2 shows those before\n")
+    assert page("--page", "3") == (["irisv0", "digitsv0"], "")
+    assert page("digits")[0] == ["digitsv4", "digitsv3", "digitsv2", "digitsv1"]
+    assert page("digits", "--page", "2")[0] == ["digitsv0"]
+    assert "there is no page 9: 10 were refused" in perch("models", "--rejected", "--page", "9").stderr
 
 
 @pytest.mark.usefixtures("outcomes")
@@ -145,3 +167,118 @@ def test_who_signed_is_listed_with_the_versions(d):
 
     assert json.loads(perch("models", "digits", "--json").stdout)[0]["signed_by"] == "team"
     assert "team" in perch("models", "digits").stdout
+
+
+# -- again --------------------------------------------------------------------------------------------------------
+
+
+class Interrupted(Exception):
+    """Somebody pulled the plug."""
+
+
+def interrupted(d, after, *words):
+    """Push, and be interrupted when so many objects are there."""
+    left = [after]
+
+    def stop(**_):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Interrupted
+
+    d.clients.s3.meta.events.register_first("before-call.s3.PutObject", stop, unique_id="stop")
+    result = push(*words)
+    d.clients.s3.meta.events.unregister("before-call.s3.PutObject", unique_id="stop")
+    assert result.exit_code != 0
+    assert known(d) is None
+
+
+def trust(d, *names, required=True):
+    """Trust these keys from now on."""
+    keys = {name: Path(f"keys/{name}.pem").read_text() for name in names}
+    settings = replace(d.world.settings, signing=SigningPolicy(required=required, keys=keys))
+    d.world = replace(d.world, settings=settings)
+    Context.settings, Context.world = settings, d.world
+
+
+@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("then", ["the same", "other metadata", "another key", "unsigned"])
+def test_a_push_that_was_interrupted_is_said_again(d, outcomes, after, then):
+    """The version is made of the second attempt's files alone, whatever the first one left."""
+    perch("keys", "new", "keys/next")
+    trust(d, "team", "next", required=then != "unsigned")
+    words = ("model.onnx", "--sign", "keys/team.key", "--metric", "accuracy=0.9")
+    interrupted(d, after, *words)
+    again = {
+        "the same": words,
+        "other metadata": (*words[:-1], "accuracy=0.8"),
+        "another key": ("model.onnx", "--sign", "keys/next.key", "--metric", "accuracy=0.9"),
+        "unsigned": ("model.onnx", "--metric", "accuracy=0.9"),
+    }[then]
+    result = push(*again)
+
+    assert result.exit_code == 0, result.output
+    assert "took away models/digits/v1/model.sig, which an earlier attempt left" in result.stderr
+    assert outcomes[-1] == "perch.json registered"
+    assert not [one for one in outcomes if one.endswith("rejected")]
+    signed_by = {"another key": "next", "unsigned": ""}.get(then, "team")
+    accuracy = 0.8 if then == "other metadata" else 0.9
+    assert (known(d).pointer.signed_by, known(d).metadata) == (signed_by, {"accuracy": accuracy})
+
+
+def test_what_was_refused_before_does_not_stand_in_the_way_of_the_next_attempt(d, outcomes):
+    """The first attempt was of a key that was not trusted yet; all of its files are marked, and stay so."""
+    perch("keys", "new", "keys/next")
+    settings = d.world.settings
+    trust(d, "team", "next")
+    deployed, d.world = d.world, replace(d.world, settings=settings)  # the function does not know of the new key yet
+    Context.world = d.world
+    push("model.onnx", "--sign", "keys/next.key")
+    assert outcomes[-1] == "perch.json rejected"
+    d.world = Context.world = deployed
+    result = push("model.onnx", "--sign", "keys/next.key")
+
+    assert result.exit_code == 0, result.output
+    assert outcomes[-1] == "perch.json registered"
+    assert known(d).pointer.signed_by == "next"
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_a_push_that_is_said_twice_changes_nothing_and_says_what_is_there(d):
+    """Nothing goes up again; what was asked and is not so is told."""
+    words = ("model.onnx", "--sign", "keys/team.key", "--metric", "accuracy=0.9")
+    push(*words)
+    before = known(d)
+    objects = len(d.clients.s3.list_object_versions(Bucket=BUCKET)["Versions"])
+    twice, other = push(*words), push(*words[:-1], "accuracy=0.8")
+
+    assert (twice.exit_code, other.exit_code) == (0, 0)
+    assert f"these bytes are registered under this name, signed by team ({before.key_hint[:12]}…)\n" in twice.stdout
+    assert other.stdout.endswith("; metadata and probes stay as they were registered\n")
+    assert known(d) == before
+    assert len(d.clients.s3.list_object_versions(Bucket=BUCKET)["Versions"]) == objects
+
+
+@pytest.mark.usefixtures("outcomes")
+@pytest.mark.parametrize("first", ["signed", "unsigned"])
+def test_a_signature_cannot_be_added_or_exchanged_by_pushing_again(d, first):
+    """It fails and says whose signature the version has."""
+    perch("keys", "new", "keys/next")
+    trust(d, "team", "next", required=False)
+    push("model.onnx", *(("--sign", "keys/team.key") if first == "signed" else ()))
+    again = push("model.onnx", "--sign", "keys/next.key")
+
+    assert again.exit_code == 1
+    said = "signed by team (" if first == "signed" else "nobody signed them"
+    assert said in again.stderr
+    assert "a version never changes" in again.stderr
+
+
+def test_a_key_that_is_not_trusted_signs_nothing_that_goes_up(d):
+    """Registration would refuse it, and mark the files."""
+    perch("keys", "new", "keys/next")
+    result = push("model.onnx", "--sign", "keys/next.key")
+
+    assert result.exit_code == 1
+    assert "model.onnx is not uploaded: model.sig: it is signed by key" in result.stderr
+    assert "not trusted; trusted: team" in result.stderr
+    assert "Versions" not in d.clients.s3.list_object_versions(Bucket=BUCKET)

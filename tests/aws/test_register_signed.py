@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -423,6 +424,76 @@ def test_an_object_that_is_gone_needs_no_mark(deployment, put, go):
     assert len(deployment.world.registry.rejections(prefix=upload.key)) == 1
 
 
+HOSTILE = b"nothing that parses"
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["model.onnx", "perch.json", "model.sig"])))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_every_file_of_a_refused_version_is_marked_whichever_came_last(deployment, put, go, trust, order, at_once):
+    """The artifact is the culprit, and may have come first; beside it stay a manifest and a signature that held."""
+    trust(TEAM, required=True)
+    manifest = manifest_of()
+    folder = {
+        "model.onnx": HOSTILE,
+        "perch.json": manifest,
+        "model.sig": signature(model_onnx=HOSTILE, perch_json=manifest),
+    }
+    uploads = {}
+    for file in order:
+        uploads[file] = put(f"models/digits/v1/{file}", folder[file])
+        if not at_once:
+            deployment.now += timedelta(seconds=1)
+            go(uploads[file])
+    outcomes = [go(uploads[file]) for file in order]
+
+    assert {outcome.status for outcome in outcomes} == {"rejected"}
+    assert all(quarantined(deployment, upload) for upload in uploads.values())
+    kept = deployment.world.registry.rejections(prefix="models/digits/v1/")
+    assert {one.key.rsplit("/", 1)[1] for one in kept} == set(folder)
+    assert {one.reason for one in kept} == {outcomes[0].reason}
+    assert outcomes[0].reason.startswith("model.onnx: ")
+
+
+def test_a_refused_version_is_announced_once_and_again_with_the_event_that_refused_it(deployment, put, go, monkeypatch):
+    """Three files make one piece of news; the event that made it may have died before it could tell."""
+    told = []
+    monkeypatch.setattr(deployment.world.bus, "announce", told.extend)
+    artifact = put("models/digits/v1/model.onnx", HOSTILE, perch="part")
+    go(artifact)
+    deployment.now += timedelta(seconds=1)
+    manifest = put("models/digits/v1/perch.json", manifest_of())
+
+    assert [go(upload).status for upload in (manifest, artifact, manifest)] == ["rejected"] * 3
+    assert [(kind, detail["key"]) for kind, detail in told] == [("ModelVersionRejected", manifest.key)] * 2
+
+
+def test_a_manifest_that_cannot_be_used_marks_nothing_but_itself(deployment, put, go):
+    """Nobody has looked at the artifact; it waits for a manifest that can be, in either order."""
+    for version, order in (("v1", ("model.onnx", "perch.json")), ("v2", ("perch.json", "model.onnx"))):
+        files = {"model.onnx": DATA, "perch.json": b"{"}
+        uploads = {file: put(f"models/digits/{version}/{file}", files[file], perch="part") for file in order}
+        assert {file: go(uploads[file]).status for file in order} == {"model.onnx": "waiting", "perch.json": "rejected"}
+        assert [quarantined(deployment, uploads[file]) for file in files] == [False, True]
+        assert "was refused" in go(uploads["model.onnx"]).reason
+        mended = manifest_of()
+        assert go(put(f"models/digits/{version}/perch.json", mended)).status == "registered"
+
+
+def test_files_of_a_registered_version_are_never_marked(deployment, put, go):
+    """Neither its artifact nor its manifest nor its signature, by anything that comes beside them later."""
+    for number, (file, data) in enumerate(
+        (("model.onnx", HOSTILE), ("perch.json", b"{"), ("perch.json", manifest_of(probes=3)), ("model.sig", b"no"))
+    ):
+        folder = f"models/digits/v{number}"
+        uploads = [put(f"{folder}/{name}", content) for name, content in folder_of().items()]
+        for upload in uploads:
+            go(upload)
+        later = put(f"{folder}/{file}", data)
+        assert go(later).status == "rejected"
+        assert [go(upload).status for upload in uploads[:1]] == ["repeated"]
+        assert [quarantined(deployment, upload) for upload in (later, *uploads)] == [True, False, False, False]
+
+
 # -- killed in between --------------------------------------------------------------------------------------------
 
 
@@ -431,8 +502,9 @@ def test_a_registration_that_is_killed_anywhere_ends_the_same_when_it_is_tried_a
     """After every single call of AWS; the version, the refusals and the marks are those of a run that was let be."""
     trust(TEAM, required=True)
     calls = [deployment.clients.s3, deployment.clients.dynamodb, deployment.clients.events]
-    for version, kill_after in ((f"v{n}", n) for n in range(1, 30)):
-        go(put(f"models/digits/{version}/model.sig", alone() if good else alone(STRANGER)))
+    for version, kill_after in ((f"v{n}", n) for n in range(1, 50)):
+        signed = put(f"models/digits/{version}/model.sig", alone() if good else alone(STRANGER))
+        go(signed)
         artifact = put(f"models/digits/{version}/model.onnx", DATA)
         left = [kill_after]
 
@@ -454,8 +526,8 @@ def test_a_registration_that_is_killed_anywhere_ends_the_same_when_it_is_tried_a
 
         assert again.status in ("registered", "repeated") if good else again.status == "rejected"
         assert (known(deployment, version) is not None) == good
-        assert quarantined(deployment, artifact) == (not good)
-        assert len(deployment.world.registry.rejections(prefix=f"models/digits/{version}/")) == (0 if good else 1)
+        assert {quarantined(deployment, upload) for upload in (artifact, signed)} == {not good}
+        assert len(deployment.world.registry.rejections(prefix=f"models/digits/{version}/")) == (0 if good else 2)
         if finished:
             break
     else:

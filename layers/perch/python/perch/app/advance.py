@@ -31,6 +31,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from perch.app.announce import announce_news
 from perch.app.begin import begin, consider
 from perch.app.prepare import prepare, probe
+from perch.app.qualify import disqualified
 from perch.app.settle import settle_roll_back
 from perch.app.turn import Turn, View
 from perch.app.watch import watch
@@ -274,6 +275,8 @@ class _Run:
         return consider(self.turn, state, seen.last_number)
 
     def _go_on(self, seen: View, rollout: Rollout) -> Change | str:
+        if rollout.phase in BEFORE_TRAFFIC and (against := disqualified(self.world, self.policy, rollout.candidate)):
+            return moves.refuse(seen.endpoint, against, now=self.now, tried=False)
         if rollout.phase is Phase.PREPARING:
             return prepare(self.turn, seen, take_lease=self.take_lease)
         if rollout.phase is Phase.PROBING:

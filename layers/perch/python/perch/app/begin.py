@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from perch.app.experiment import conduct, keep_braking
+from perch.app.qualify import disqualified
 from perch.app.turn import Turn, View
 from perch.domain import moves
 from perch.domain.experiment_moves import served_split
@@ -24,7 +25,7 @@ def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
     if any(known.pointer == candidate.pointer for known in waiting):
         reason = f"{candidate.label} was started by hand already"
         return moves.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
-    if misfit := version.misfit(turn.policy):
+    if misfit := version.misfit(turn.policy, turn.world.settings.signing):
         return moves.pass_over(state, candidate, misfit, now=turn.now, kind="RolloutRefused")
     if turn.policy.approval == "manual":
         reason = (
@@ -57,7 +58,12 @@ def begin(turn: Turn, seen: View) -> Change | str | None:
             fingerprint=seen.latest.fingerprint,
             experiment=state.stable.experiment if served_split(state) else None,
         )
-        return moves.enqueue(state, candidate, now=turn.now)
+        against = disqualified(turn.world, turn.policy, candidate)
+        if against is None:
+            return moves.enqueue(state, candidate, now=turn.now)
+        if state.passed_over != candidate.fingerprint:
+            said = f"the code that is deployed is not rolled out with what serves, which goes on as it is: {against}"
+            return moves.pass_over_code(state, candidate.fingerprint, said, now=turn.now)
     fingerprint = seen.latest.fingerprint
     known = (state.stable.fingerprint if state.stable else "", state.passed_over)
     if state.stable and fingerprint in state.failed and fingerprint not in known:

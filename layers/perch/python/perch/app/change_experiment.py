@@ -14,7 +14,7 @@ from perch.domain.errors import Invalid, Refused
 from perch.domain.experiment import MAX_TEXT, Experiment, Variant, to_parts
 from perch.domain.memory import needed_mb
 from perch.domain.model import ModelVersion
-from perch.domain.policy import EndpointPolicy
+from perch.domain.policy import EndpointPolicy, SigningPolicy
 from perch.domain.rollout import Change, Endpoint
 from perch.domain.significance import Finding, Tally, findings
 
@@ -59,7 +59,7 @@ def start_experiment(
     """
     policy = world.settings.endpoint(endpoint)
     found = {name: world.registry.require_version(policy.model, version) for name, version in versions.items()}
-    _check(policy, found, fields)
+    _check(policy, world.settings.signing, found, fields)
     if set(shares) != set(list(versions)[1:]):
         raise Invalid("give each challenger a share of the users, and the champion none: it has what they leave")
     variants = [Variant(name=n, pointer=m.pointer, number=m.number) for n, m in found.items()]
@@ -113,10 +113,12 @@ def _commit(world: World, endpoint: str, decide: Callable[[Endpoint], Change]) -
     return commit(world, endpoint, decide).entry.reason
 
 
-def _check(policy: EndpointPolicy, found: Mapping[str, ModelVersion], fields: Mapping[str, Any]) -> None:
+def _check(
+    policy: EndpointPolicy, signing: SigningPolicy, found: Mapping[str, ModelVersion], fields: Mapping[str, Any]
+) -> None:
     """See that the models fit the endpoint, each other and the memory, and that the settings can be."""
     for name, model in found.items():
-        if misfit := model.misfit(policy):
+        if misfit := model.misfit(policy, signing):
             raise Refused(f"{name}: {misfit}")
     takes = {name: model.signature.get("features") for name, model in found.items() if model.signature}
     if len(set(takes.values())) > 1:

@@ -12,6 +12,7 @@ from typing import Any
 
 from perch.app.announce import tell
 from perch.app.commit import commit
+from perch.app.qualify import disqualified
 from perch.app.world import World
 from perch.domain import moves
 from perch.domain.errors import NotFound, Refused
@@ -35,14 +36,17 @@ def promote(world: World, endpoint: str, *, full: bool, reason: str, actor: str,
     With `full`, take all of them at once: the candidate gets everything without waiting for evidence.
 
     Raises:
-        Refused: no rollout has traffic.
+        Refused: no rollout has traffic, or its candidate may not get more.
     """
+    policy = world.settings.endpoint(endpoint)
 
     def move(state: Endpoint) -> Change:
         rollout = state.rollout
         if rollout is None or rollout.phase is not Phase.SHIFTING:
             where = f"it is {rollout.phase.value}" if rollout else "none is under way"
             raise Refused(f"no rollout of {endpoint} is in a step that could be passed: {where}")
+        if against := disqualified(world, policy, rollout.candidate):
+            raise Refused(against)
         if rollout.gate == rollout.step > rollout.answered and not full:
             return moves.answer_gate(state, rollout.id, rollout.step, passed=True, reason=reason, actor=actor, now=now)
         said = f"by {actor}, without waiting for evidence: {reason}"

@@ -7,6 +7,7 @@
 
 Every file's event asks the same question, so the files may come in any order and their events in any other. What was
 refused stays refused: a file whose S3 version has a refusal in the registry makes no version, whatever comes beside it.
+A manifest that cannot be used is refused by its own event, and the other files wait for the next one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perch.app.world import World
+from perch.artifacts import ArtifactRefused
 from perch.artifacts.mlflow_folder import BESIDE, MLMODEL, read_mlmodel
 from perch.aws.store import Stored
 from perch.domain.errors import Invalid, PerchError
@@ -30,6 +32,7 @@ MAX_MANIFEST = 100_000  # bytes; with all of it, a version must fit into an item
 class Manifest:
     """`perch.json`, or the `MLmodel` that takes its place: its bytes, and what they say."""
 
+    stored: Stored
     data: bytes
     document: Mapping[str, Any]
     name: str = MANIFEST
@@ -48,6 +51,12 @@ class Complete:
     manifest: Manifest | None
     signature: Stored | None
 
+    @property
+    def all(self) -> tuple[Stored, ...]:
+        """Each of them."""
+        beside = (self.manifest.stored if self.manifest else None, self.signature)
+        return (self.artifact, *(stored for stored in beside if stored))
+
 
 class Waits(PerchError):
     """An upload is not complete; the message says what it waits for."""
@@ -58,27 +67,39 @@ def complete(world: World, parts: UploadKey, stored: Stored, *, known: bool = Fa
 
     Raises:
         Waits: they are not all there.
-        Invalid: the manifest cannot be used.
+        Invalid: `stored` is a manifest that cannot be used.
         NotFound: a file was deleted meanwhile.
     """
     names = {parts.file, *world.store.files(parts.folder)}
 
     def look(file: str) -> Stored:
-        return stored if file == parts.file else world.store.look(parts.folder + file)
+        return stored if file == parts.file else _unrefused(world, world.store.look(parts.folder + file), stored)
 
     manifest = None
-    if MANIFEST in names:
-        manifest = _manifest(world, look(MANIFEST))
-    elif parts.file in BESIDE:
-        raise Waits(f"waits for {parts.folder}{MLMODEL}, which it goes with")
-    elif MLMODEL in names:
-        manifest = _mlmodel(world, look(MLMODEL))
+    described_by = MANIFEST if MANIFEST in names else MLMODEL
+    try:
+        if MANIFEST in names:
+            manifest = _manifest(world, look(MANIFEST))
+        elif parts.file in BESIDE:
+            raise Waits(f"waits for {parts.folder}{MLMODEL}, which it goes with")
+        elif MLMODEL in names:
+            manifest = _mlmodel(world, look(MLMODEL))
+    except (Invalid, ArtifactRefused) as bad:
+        if parts.file == described_by:
+            raise
+        raise Waits(f"waits for another {described_by}, as this one cannot be used: {bad}") from bad
     artifact = look(_named(manifest, parts, names) if manifest else _only(world, parts, names, known=known))
     if manifest is None and artifact.metadata.get("perch") == PART:
         raise Waits(f"waits for {parts.folder}{MANIFEST}: {artifact.key} was uploaded as part of a folder")
-    if artifact is not stored and (refused := world.registry.rejection(artifact.key, artifact.version_id)):
-        raise Waits(f"waits for {artifact.key}, which was refused ({refused.reason}); upload it again")
     return Complete(artifact=artifact, manifest=manifest, signature=look(SIGNATURE) if SIGNATURE in names else None)
+
+
+def _unrefused(world: World, stored: Stored, asked: Stored) -> Stored:
+    """Return a file that was not refused, unless by this very event, which has died since. Raises Waits for others."""
+    refused = world.registry.rejection(stored.key, stored.version_id)
+    if refused and refused.event != asked.event:
+        raise Waits(f"waits for {stored.key}, which was refused ({refused.reason}); upload it again")
+    return stored
 
 
 def _named(manifest: Manifest, parts: UploadKey, names: set[str]) -> str:
@@ -116,7 +137,7 @@ def _mlmodel(world: World, stored: Stored) -> Manifest:
     if stored.size > MAX_MANIFEST:
         raise Invalid(f"{MLMODEL} has {stored.size:,} bytes, the limit is {MAX_MANIFEST:,}")
     data = world.store.read(stored)
-    return Manifest(data=data, document=read_mlmodel(data).manifest, name=MLMODEL)
+    return Manifest(stored=stored, data=data, document=read_mlmodel(data).manifest, name=MLMODEL)
 
 
 def _manifest(world: World, stored: Stored) -> Manifest:
@@ -131,4 +152,4 @@ def _manifest(world: World, stored: Stored) -> Manifest:
         raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')
     if not is_name(document["artifact"]) or document["artifact"] in (MANIFEST, SIGNATURE):
         raise Invalid(f"{MANIFEST} names the artifact {document['artifact']!r}; it must be a file of the same folder")
-    return Manifest(data=data, document=document)
+    return Manifest(stored=stored, data=data, document=document)

@@ -2,7 +2,7 @@
 
     Object Created ─► inside the layout? ─► complete? ─► within the size? ─► signature ─► inspected ─► may it run code?
                                                                           stored once ─► announced ◄─┘
-    no, at any of them: recorded with its reason, quarantined in S3, announced
+    no, at any of them: recorded with its reason, quarantined in S3 with all other files of the version, announced
 
 A lone artifact registers as it is. A folder with more files registers when its manifest `perch.json` and the artifact
 that it names are both there, whichever came last; so a version is never half there. With plain S3 the artifact of a
@@ -23,7 +23,7 @@ from datetime import datetime
 from typing import Any
 
 from perch.app.apart import DiedApart, apart
-from perch.app.complete import Waits, complete
+from perch.app.complete import Complete, Waits, complete
 from perch.app.declared_signature import with_signature
 from perch.app.probe import unfit
 from perch.app.trust import check_bound, check_code, signer_of
@@ -35,7 +35,6 @@ from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
 from perch.domain.moves import REASON_LIMIT
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
-from perch.signing import SignatureRefused
 
 Inspect = Callable[[str, bytes], Inspected]
 
@@ -79,6 +78,7 @@ def register(world: World, upload: Upload, *, look_into: Inspect = inspect) -> R
         look_into: inspects an artifact by its name and bytes; `inspect_apart` where bytes may come from anybody.
     """
     parts: UploadKey | None = None
+    files: Complete | None = None
     stored = Stored(key=upload.key, version_id=upload.version_id or "null", size=0, metadata={})
     try:
         parts = parse_key(upload.key)
@@ -86,13 +86,16 @@ def register(world: World, upload: Upload, *, look_into: Inspect = inspect) -> R
         if known and _made_of(known, stored):
             return _same_again(world, upload, known)
         if refused := world.registry.rejection(stored.key, stored.version_id):
-            return _rejected(world, upload, stored, parts, refused.reason)
+            return _refused_before(world, stored, refused)
         stored = world.store.look(upload.key, upload.version_id)
-        return _store(world, upload, known, _read(world, upload, parts, stored, known, look_into))
+        files = complete(world, parts, stored, known=known is not None)
+        return _store(world, upload, known, _read(world, upload, parts, files, look_into))
     except Waits as waits:
         return Registered(status="waiting", reason=str(waits))
     except (Invalid, Refused, NotFound, ValueError, TypeError, RecursionError, OverflowError) as error:
-        return _rejected(world, upload, stored, parts, _reason(error))
+        # Beside a version that is registered, only what came now can be at fault.
+        others = files.all if files and not known else ()
+        return _rejected(world, upload, stored, parts, _reason(error), others)
 
 
 def _reason(error: Exception) -> str:
@@ -107,24 +110,22 @@ def _reason(error: Exception) -> str:
 # -- what an upload is --------------------------------------------------------------------------------------------
 
 
-def _read(
-    world: World, upload: Upload, parts: UploadKey, stored: Stored, known: ModelVersion | None, look_into: Inspect
-) -> ModelVersion:
-    """Return the version that the file's folder makes; raises what `register` puts into words."""
-    files = complete(world, parts, stored, known=known is not None)
+def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_into: Inspect) -> ModelVersion:
+    """Return the version that the files make; raises what `register` puts into words."""
     _check_size(world, parts.model, files.artifact)
     check_bound(files.manifest, parts)
     data = world.store.read(files.artifact)
     sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        signer = signer_of(world, files, sha256)
-    except SignatureRefused as refused:
-        if files.artifact is not stored:  # either may be the false one, and the artifact is what would be loaded
-            _quarantine(world, upload, files.artifact, parts, str(refused))
-        raise
+    signer, hint = signer_of(world, files, sha256)
     manifest = files.manifest.document if files.manifest else {}
-    inspected = _inspected(look_into, files.artifact.key.rsplit("/", 1)[1], data)
-    check_code(world.settings, parts.model, inspected, signer)
+    name = files.artifact.key.rsplit("/", 1)[1]
+    try:
+        inspected = _inspected(look_into, name, data)
+        check_code(world.settings, parts.model, inspected, signer)
+    except (Invalid, Refused) as refused:
+        if len(files.all) == 1:
+            raise
+        raise Invalid(f"{name}: {refused}") from refused  # the reason stands beside each file of the folder
     inspected = with_signature(inspected, manifest)
     metadata = manifest.get("metadata", {})
     if not isinstance(metadata, dict):
@@ -148,6 +149,7 @@ def _read(
         signature=inspected.signature.to_json(),
         metadata=metadata,
         probes=_probes(manifest, inspected),
+        key_hint=hint,
     )
 
 
@@ -214,8 +216,16 @@ def _known(world: World, upload: Upload, known: ModelVersion, version: ModelVers
             "a version never changes, so upload under a new version name"
         )
         return _rejected(world, upload, stored, parts, reason)
+    pinned, signed_by = known.pointer, version.pointer.signed_by
+    same_key = version.key_hint == known.key_hint if known.key_hint else signed_by == pinned.signed_by
+    if signed_by and pinned.signed_by and not same_key:
+        reason = (
+            f"{version.model} {version.version} was registered with the signature of {pinned.signed_by}, and a version "
+            f"never changes; that of {signed_by} is not taken"
+        )
+        return _rejected(world, upload, stored, parts, reason)
     late = "manifest" if (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ())) else ""
-    if version.pointer.signed_by not in (known.pointer.signed_by, ""):
+    if signed_by and not pinned.signed_by:
         late = "signature"
     if late:
         reason = (
@@ -260,15 +270,40 @@ def _announced(world: World, version: ModelVersion, *, status: str) -> Registere
     return Registered(status=status, reason=reason, version=version)
 
 
-def _rejected(world: World, upload: Upload, stored: Stored, parts: UploadKey | None, reason: str) -> Registered:
-    """Keep the refusal, then announce it; again if it was kept before, as the first run may have died between."""
-    rejection = _quarantine(world, upload, stored, parts, reason)
+def _rejected(
+    world: World,
+    upload: Upload,
+    stored: Stored,
+    parts: UploadKey | None,
+    reason: str,
+    others: tuple[Stored, ...] = (),
+) -> Registered:
+    """Keep the refusal of all files that were to be one version, then announce it; the event's own comes last.
+
+    So whoever dies in between leaves an event that is not refused yet, and does all of it again.
+    """
+    for other in (*(one for one in others if one is not stored), stored):
+        rejection = _quarantine(world, upload, other, parts, reason, event=stored.event)
+    return _announced_refusal(world, rejection)
+
+
+def _refused_before(world: World, stored: Stored, refused: Rejection) -> Registered:
+    """The file is refused already: by this event, which may have died before it could mark or announce, or another."""
+    if refused.event in (stored.event, ""):
+        world.store.quarantine(stored)
+        return _announced_refusal(world, refused)
+    return Registered(status="rejected", reason=refused.reason)
+
+
+def _announced_refusal(world: World, rejection: Rejection) -> Registered:
     detail = dump(rejection) | {"endpoint": None, "severity": "warning"}
     world.bus.announce([("ModelVersionRejected", detail)])
-    return Registered(status="rejected", reason=reason)
+    return Registered(status="rejected", reason=rejection.reason)
 
 
-def _quarantine(world: World, upload: Upload, stored: Stored, parts: UploadKey | None, reason: str) -> Rejection:
+def _quarantine(
+    world: World, upload: Upload, stored: Stored, parts: UploadKey | None, reason: str, *, event: str
+) -> Rejection:
     """Keep a refusal, and mark the object so that no predictor can read it; never one that a version is made of."""
     rejection = Rejection(
         key=stored.key,
@@ -277,6 +312,7 @@ def _quarantine(world: World, upload: Upload, stored: Stored, parts: UploadKey |
         at=upload.at,
         model=parts.model if parts else None,
         version=parts.version if parts else None,
+        event=event,
     )
     known = world.registry.version(parts.model, parts.version) if parts else None
     if known is None or not _made_of(known, stored):

@@ -15,12 +15,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from perch.app.announce import tell
 from perch.app.commit import ATTEMPTS
+from perch.app.qualify import first_fit
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
 from perch.domain import moves
 from perch.domain.alarm_seen import speaks_of
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.names import AlarmName
+from perch.domain.policy import EndpointPolicy
 from perch.domain.rollout import BEFORE_TRAFFIC, Candidate, Endpoint, Phase, Revision, Routing
 
 
@@ -57,7 +59,7 @@ def roll_back_by_hand(
         to: a model version that served before, instead of the last one; only with no rollout under way.
 
     Raises:
-        Refused: there is nothing to go back to.
+        Refused: there is nothing to go back to, or nothing that may serve again; the message says why.
     """
     for _ in range(ATTEMPTS):
         state = world.registry.endpoint(endpoint)
@@ -91,24 +93,28 @@ def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: date
         Refused: there is nothing to go back to.
         NotReady: the registry is too busy to store it, say it again; or Lambda is, and the next tick goes on.
     """
+    policy = world.settings.endpoint(endpoint)
     refused, before = False, world.registry.endpoint(endpoint)
     if moves.in_emergency(before):
         settle_roll_back(world, before)
         return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(before)} already; {_paused(before)}")
     for _ in range(ATTEMPTS):
         state = world.registry.endpoint(endpoint)
-        target = _last_that_worked(state)
+        target, passed = _last_that_worked(world, policy, state)
         if target is None and refused:
             tell(world, state)
-            return Outcome(rolled_back=True, reason=f"all traffic is on {_serving(state)}; {_paused(state)}")
+            where = f"all traffic is on {_serving(state)}" + (f"; {passed}" if passed else "")
+            return Outcome(rolled_back=True, reason=f"{where}; {_paused(state)}")
         if target is None and not state.rollout:
-            raise Refused(f"endpoint {endpoint} has no earlier revision to go back to")
+            nowhere = f"endpoint {endpoint} has no earlier revision to go back to"
+            raise Refused(f"{nowhere}: {passed}" if passed else nowhere)
         # Whatever stands in the way of this write, it is made again below, or, once the decision is stored, by a tick.
         with suppress(Conflict, NotReady, ClientError, BotoCoreError):
             if target:
                 world.functions.route(world.function(endpoint), Routing(version=target.lambda_version))
         with suppress(Conflict):
-            after = world.registry.commit(moves.emergency(state, reason, actor=actor, now=now))
+            said = f"{reason} ({passed})" if passed and not state.rollout else reason
+            after = world.registry.commit(moves.emergency(state, said, to=target, actor=actor, now=now))
             if state.rollout and after.rollout is None:
                 refused = True  # and now for the stable revision
                 continue
@@ -119,10 +125,11 @@ def emergency(world: World, endpoint: str, *, reason: str, actor: str, now: date
     raise NotReady(f"endpoint {endpoint} keeps changing; say it again")
 
 
-def _last_that_worked(state: Endpoint) -> Revision | None:
+def _last_that_worked(world: World, policy: EndpointPolicy, state: Endpoint) -> tuple[Revision | None, str]:
+    """Return where an emergency goes, and why not to what served later: what serves now is asked nothing."""
     if state.rollout and state.rollout.phase not in BEFORE_TRAFFIC:
-        return state.rollout.stable
-    return state.refuge
+        return state.rollout.stable, ""
+    return first_fit(world, policy, state.refuges)
 
 
 def _serving(state: Endpoint) -> str:
@@ -170,9 +177,12 @@ def _return_to(world: World, state: Endpoint, to: str | None, reason: str, *, ac
         known = ", ".join(dict.fromkeys(r.pointer.version for r in earlier if r.pointer)) or "none"
         wanted = f"revision of {to}" if to else "revision"
         raise Refused(f"endpoint {state.name} has no earlier {wanted} to go back to; there are: {known}")
-    candidate = going_back(matching[0], actor=actor)
-    world.registry.commit(moves.enqueue(state, candidate, now=now, why=reason))
-    return Outcome(rolled_back=True, reason=f"going back to {matching[0].label}: {reason}")
+    target, passed = first_fit(world, world.settings.endpoint(state.name), matching)
+    if target is None:
+        raise Refused(f"endpoint {state.name} does not go back: {passed}")
+    said = f"{reason} ({passed})" if passed else reason
+    world.registry.commit(moves.enqueue(state, going_back(target, actor=actor), now=now, why=said))
+    return Outcome(rolled_back=True, reason=f"going back to {target.label}: {said}")
 
 
 def going_back(revision: Revision, *, actor: str) -> Candidate:

@@ -22,11 +22,12 @@ def start(
 
     Raises:
         NotFound: no such endpoint or version.
-        Refused: the version does not fit the endpoint's runtime, is in the queue or in rollout, or serves already.
+        Refused: the version does not fit the endpoint or is not trusted (any more), is in the queue or in rollout, or
+            serves already.
     """
     policy = world.settings.endpoint(endpoint)
     found = world.registry.require_version(policy.model, version)
-    if misfit := found.misfit(policy):
+    if misfit := found.misfit(policy, world.settings.signing):
         raise Refused(misfit)
     new = Candidate(pointer=found.pointer, number=found.number, cause="manual", actor=actor, direct=direct)
     way_back = timedelta(seconds=policy.rollout.way_back_s)

@@ -25,8 +25,8 @@ from perch.signing import WHOLE, PublicKey, SignatureRefused, Statement, verify_
 from perch.signing.bundle import MAX_BUNDLE
 
 
-def signer_of(world: World, found: Complete, sha256: str) -> str:
-    """Return the name of the trusted key that signed an upload; empty if nobody did and nobody has to.
+def signer_of(world: World, found: Complete, sha256: str) -> tuple[str, str]:
+    """Return name and hint of the trusted key that signed an upload; empty if nobody did and nobody has to.
 
     Args:
         world: where the signature is read, and whose keys are trusted.
@@ -41,7 +41,7 @@ def signer_of(world: World, found: Complete, sha256: str) -> str:
     if found.signature is None:
         if settings.signing.required:
             raise Waits(f"waits for {SIGNATURE}: this deployment takes signed models only; `perch sign` makes one")
-        return ""
+        return "", ""
     if found.signature.size > MAX_BUNDLE:
         raise SignatureRefused(f"{SIGNATURE} has {found.signature.size:,} bytes; the limit is {MAX_BUNDLE:,}")
     if not settings.signing.keys:
@@ -55,7 +55,7 @@ def signer_of(world: World, found: Complete, sha256: str) -> str:
         _check_covered(verified.statement, found, sha256)
     except SignatureRefused as refused:
         raise SignatureRefused(f"{SIGNATURE}: {refused}") from refused
-    return verified.key.name
+    return verified.key.name, verified.key.hint
 
 
 def check_code(settings: Settings, model: str, inspected: Inspected, signer: str) -> None:

@@ -114,9 +114,9 @@ class Registry:
         item = self._table.get("REJECTED", _rejection_key(key, version_id))
         return _read(Rejection, item) if item else None
 
-    def rejections(self, *, prefix: str = "models/", limit: int = 100) -> list[Rejection]:
-        """Return refused uploads whose key begins with `prefix`, in order of key."""
-        return [_read(Rejection, i) for i in self._table.query("REJECTED", prefix, limit=limit)]
+    def rejections(self, *, prefix: str = "models/") -> list[Rejection]:
+        """Return all refused uploads whose key begins with `prefix`, in order of key."""
+        return [_read(Rejection, item) for item in self._table.every("REJECTED", prefix, now=True)]
 
     def versions(self, model: str, *, limit: int = 50) -> list[ModelVersion]:
         """Return the newest versions of a model, newest first."""

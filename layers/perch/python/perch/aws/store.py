@@ -28,6 +28,11 @@ class Stored:
     size: int
     metadata: Mapping[str, str]
 
+    @property
+    def event(self) -> str:
+        """What tells the event of this object from all others."""
+        return f"{self.key}#{self.version_id}"
+
 
 class Store:
     """The bucket, in our words."""
@@ -81,6 +86,10 @@ class Store:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
         names = [o["Key"].removeprefix(folder) for page in pages for o in page.get("Contents", [])]
         return [name for name in names if is_name(name)]
+
+    def take_away(self, key: str) -> None:
+        """Hide a file from its folder; the bucket keeps every version of it."""
+        self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def write(self, key: str, data: bytes, *, metadata: Mapping[str, str] | None = None) -> Stored:
         """Put an object; return what was stored."""

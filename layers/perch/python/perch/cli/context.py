@@ -119,7 +119,7 @@ class Context:
                 f"{function} did not say which endpoints there are: {document}; see `perch logs describe-api`"
             )
         told = json.loads(document["body"])
-        signing = SigningPolicy(required=told.get("signing") == "required")
+        signing = SigningPolicy(required=told.get("signing") == "required", keys=told.get("keys", {}))
         return Settings(name=self.name, endpoints=tuple(map(_told, told["endpoints"])), signing=signing)
 
     @cached_property

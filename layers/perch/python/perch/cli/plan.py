@@ -91,7 +91,7 @@ def _no(text: str) -> float:
 def _check_version(place: Context, declared: EndpointPolicy, version: str) -> None:
     """See to it that there is something to roll out. Raises NotFound or Refused."""
     found = place.world.registry.require_version(declared.model, version)
-    if misfit := found.misfit(declared):
+    if misfit := found.misfit(declared, place.settings.signing):
         raise Refused(misfit)
 
 

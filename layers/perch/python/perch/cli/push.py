@@ -4,6 +4,10 @@ With a manifest (metrics, dataset, probes, a signature) the artifact goes up fir
 `perch.json` last: the version registers when the manifest arrives, never half. Without one the artifact alone is the
 version. A signature goes up before the file that completes it. What becomes of an upload is read from the registry,
 where the registering function writes it.
+
+Whoever was interrupted says it again. What an attempt left behind that could be taken for a part of the next one (a
+manifest, a signature) is taken away first, so that the version is made of one attempt's files. What is registered stays
+as it is, and push says how that differs from what was asked.
 """
 
 from __future__ import annotations
@@ -24,13 +28,15 @@ from perch.cli.ledger import entries_of
 from perch.cli.show import Json, emit, progress, say
 from perch.cli.sign import signer_of
 from perch.cli.upload import Upload, metadata_of, read_upload
+from perch.domain.codec import load
 from perch.domain.errors import Invalid, NotReady, Refused
-from perch.domain.model import ModelVersion, Rejection
+from perch.domain.model import ModelVersion, Probe, Rejection
 from perch.domain.names import MANIFEST, SIGNATURE
 from perch.domain.rollout import Endpoint
 
 if TYPE_CHECKING:
     from perch.app.world import World
+    from perch.signing import PublicKey
 
 _PART = {"perch": "part"}  # what app.register knows as PART
 _BAR_ABOVE = 8_000_000  # bytes
@@ -65,6 +71,7 @@ def push(
     signer = signer_of(place, sign, kms) if sign or kms else None
     said = metadata_of(metric, dataset, meta)
     upload = read_upload(path, model=model, version=version, metadata=said, probes=probes, signer=signer)
+    key = _key_of(place, upload)
     if place.settings.signing.required and upload.signature is None:
         raise Refused("this deployment takes signed models only: push with --sign or --kms, or a folder with model.sig")
     world = place.world
@@ -72,8 +79,7 @@ def push(
     told["uri"] = f"s3://{world.store.bucket}/{upload.key}"
     known = world.registry.version(model, version)
     if known:
-        _same(known, upload)
-        told |= {"status": "repeated", "number": known.number, "reason": "these bytes are registered under this name"}
+        told |= {"status": "repeated", "number": known.number, "reason": _same(known, upload, key)}
     else:
         before = {p.name: world.registry.endpoint(p.name).seq for p in place.settings.serving(model)} if wait else {}
         sent = _send(place, upload)
@@ -85,16 +91,42 @@ def push(
                 "reason": "uploaded and not waited for; `perch models` shows it once it is registered",
             }
         else:
-            told |= _wait(world, upload, sent, before=before, timeout=timeout)
+            told |= _wait(world, upload, key, sent, before=before, timeout=timeout)
     _tell(told, as_json=as_json)
 
 
-def _same(known: ModelVersion, upload: Upload) -> None:
+def _key_of(place: Context, upload: Upload) -> PublicKey | None:
+    """Return the trusted key that signed an upload, None if nobody did. Raises SignatureRefused, as registration."""
+    if upload.signature is None:
+        return None
+    from perch.signing import PublicKey, SignatureRefused, verify_bundle
+
+    trusted = [PublicKey.load(name, pem) for name, pem in place.settings.signing.keys.items()]
+    try:
+        return verify_bundle(upload.signature, trusted).key
+    except SignatureRefused as refused:
+        raise SignatureRefused(f"{upload.file} is not uploaded: {SIGNATURE}: {refused}") from refused
+
+
+def _same(known: ModelVersion, upload: Upload, key: PublicKey | None) -> str:
+    """Say how the registered version is what was pushed. Raises Refused if it has other bytes or not this signature."""
+    which, signed_by = f"{upload.model} {upload.version} is registered", known.pointer.signed_by
+    never = "a version never changes, so push under a new version name"
     if known.pointer.sha256 != upload.sha256:
-        raise Refused(
-            f"{upload.model} {upload.version} is registered with other bytes (sha256 {known.pointer.sha256[:12]}…); "
-            "a version never changes, so push under a new version name"
-        )
+        raise Refused(f"{which} with other bytes (sha256 {known.pointer.sha256[:12]}…); {never}")
+    who = f"signed by {signed_by}" + (f" ({known.key_hint[:12]}…)" if known.key_hint else "")
+    if key and not signed_by:
+        raise Refused(f"{which} with these bytes, and nobody signed them; {never}")
+    if key and known.key_hint not in (key.hint, ""):
+        raise Refused(f"{which} with these bytes, {who} and not by {key.name} ({key.hint[:12]}…); {never}")
+    said = json.loads(upload.manifest or b"{}")
+    probes = tuple(load(Probe, one) for one in said.get("probes", ()))
+    stays = (
+        ""
+        if (said.get("metadata", {}), probes) == (known.metadata, known.probes)
+        else ("; metadata and probes stay as they were registered")
+    )
+    return "these bytes are registered under this name" + (f", {who}" if signed_by else "") + stays
 
 
 # -- uploading ----------------------------------------------------------------------------------------------------
@@ -104,7 +136,11 @@ def _send(place: Context, upload: Upload) -> set[tuple[str, str]]:
     """Upload; return each object's (key, version id)."""
     store = place.world.store
     manifest = upload.manifest
-    if manifest is None and (others := set(store.files(upload.folder)) - {upload.file, SIGNATURE}):
+    names = set(store.files(upload.folder))
+    for left in sorted(names & {MANIFEST, SIGNATURE}):
+        store.take_away(upload.folder + left)
+        say(f"took away {upload.folder}{left}, which an earlier attempt left")
+    if manifest is None and (others := names - {upload.file, MANIFEST, SIGNATURE}):
         # Left there by an earlier attempt; beside other files an artifact needs a manifest to be complete.
         if upload.signature is not None:
             raise Invalid(
@@ -145,7 +181,13 @@ def _bar(upload: Upload) -> Iterator[Callable[[int], None] | None]:
 
 
 def _wait(
-    world: World, upload: Upload, sent: set[tuple[str, str]], *, before: dict[str, int], timeout: float
+    world: World,
+    upload: Upload,
+    key: PublicKey | None,
+    sent: set[tuple[str, str]],
+    *,
+    before: dict[str, int],
+    timeout: float,
 ) -> dict[str, Any]:
     """Wait for the registering function, then for the rollout driver; return what they did.
 
@@ -162,7 +204,7 @@ def _wait(
             time.sleep(_POLL_S)
     if isinstance(found, Rejection):
         return {"status": "rejected", "number": None, "reason": f"refused: {found.reason}"}
-    _same(found, upload)  # somebody else was first
+    _same(found, upload, key)  # somebody else was first
     with progress("waiting for the rollout driver"):
         rollouts = [_taken_up(world, name, seq, found) for name, seq in before.items()]
     nobody = "" if before else f"; no endpoint serves model {upload.model!r}, so no rollout starts"
@@ -177,7 +219,7 @@ def _wait(
 def _outcome(world: World, upload: Upload, sent: set[tuple[str, str]]) -> ModelVersion | Rejection | None:
     if version := world.registry.version(upload.model, upload.version):
         return version
-    refused = world.registry.rejections(prefix=upload.folder, limit=1000)
+    refused = world.registry.rejections(prefix=upload.folder)
     return next((r for r in refused if (r.key, r.version_id) in sent), None)
 
 

@@ -14,7 +14,7 @@ from perch.cli.show import Json, emit, line, table, when
 from perch.domain.codec import dump, parse_time
 from perch.domain.errors import NotFound
 from perch.domain.policy import EndpointPolicy, who_answers
-from perch.domain.rollout import Rollout
+from perch.domain.rollout import Revision, Rollout
 
 if TYPE_CHECKING:
     from perch.app.world import World
@@ -48,7 +48,7 @@ def status(
 
 
 def look(world: World, policy: EndpointPolicy) -> dict[str, Any]:
-    """Return all that is known of an endpoint as a JSON document (four calls)."""
+    """Return all that is known of an endpoint as a JSON document (four calls, and one for each model that serves)."""
     state = world.registry.endpoint(policy.name)
     checks = world.registry.health(policy.name, limit=2)
     newest = [c for c in checks if c["at"] == checks[0]["at"]]  # one check probes stable and candidate
@@ -56,12 +56,7 @@ def look(world: World, policy: EndpointPolicy) -> dict[str, Any]:
         "endpoint": policy.name,
         "model": policy.model,
         "runtime": policy.runtime,
-        "stable": {
-            "version": state.stable.pointer.version if state.stable.pointer else None,
-            "revision": state.stable.lambda_version,
-        }
-        if state.stable
-        else None,
+        "stable": _stable(world, policy, state.stable) if state.stable else None,
         "alias": _alias(world, policy.name),
         "paused": state.paused,
         "rollout": _rollout(state.rollout) if state.rollout else None,
@@ -69,6 +64,17 @@ def look(world: World, policy: EndpointPolicy) -> dict[str, Any]:
         "health": newest,
         "alarms": dump([a for a in world.alarms.of(policy.name) if a.in_alarm]),
     }
+
+
+def _stable(world: World, policy: EndpointPolicy, stable: Revision) -> dict[str, Any]:
+    """What serves; `misfit` says why it would not be put into service today."""
+    from perch.app.qualify import misfit
+
+    found: dict[str, Any] = {"version": None, "revision": stable.lambda_version, "misfit": None}
+    if stable.pointer:
+        against = misfit(world, policy, stable.pointer, stable.experiment)
+        found |= {"version": stable.pointer.version, "misfit": against}
+    return found
 
 
 def _alias(world: World, endpoint: str) -> str | None:
@@ -98,8 +104,9 @@ def _rollout(rollout: Rollout) -> dict[str, Any]:
 def _refused(world: World, models: list[str] | None) -> list[dict[str, Any]]:
     """Return the newest refused uploads of some models, or of all and outside the layout."""
     prefixes = [f"models/{model}/" for model in models] if models is not None else [""]
-    found = [r for prefix in prefixes for r in world.registry.rejections(prefix=prefix, limit=1000)]
-    return [dump(r) for r in sorted(found, key=lambda r: r.at, reverse=True)[:_REFUSED]]
+    found = [r for prefix in prefixes for r in world.registry.rejections(prefix=prefix)]
+    first = {(r.event or f"{r.key}#{r.version_id}"): r for r in reversed(found)}  # one file of each refused version
+    return [dump(r) for r in sorted(first.values(), key=lambda r: r.at, reverse=True)[:_REFUSED]]
 
 
 # -- for people ---------------------------------------------------------------------------------------------------
@@ -131,6 +138,10 @@ def _row(e: dict[str, Any]) -> tuple[str, ...]:
 def _remarks(e: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
     """Return sentences (with a colour) about what a row has no room for."""
     remarks = []
+    if e["stable"] and e["stable"]["misfit"]:
+        remarks.append(
+            (f"what serves would not be put into service today, and serves on: {e['stable']['misfit']}", "bold red")
+        )
     if e["paused"]:
         remarks.append((f"paused until `perch rollouts resume {e['endpoint']}`: {e['paused']}", "bold yellow"))
     if rollout := e["rollout"]:

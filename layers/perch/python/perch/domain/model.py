@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from perch.domain.pointer import Pointer
 
 if TYPE_CHECKING:
-    from perch.domain.policy import EndpointPolicy
+    from perch.domain.policy import EndpointPolicy, SigningPolicy
 
 __all__ = ["ModelVersion", "Pointer", "Probe", "Rejection"]
 
@@ -43,7 +43,8 @@ class ModelVersion:
     """One immutable set of artifact bytes with its metadata.
 
     Laws: once registered it never changes; the same bytes under the same name register once (law 1).
-    `number` grows by one with each registration of the model; `runtimes` are the kinds of predictor that can run it.
+    `number` grows by one with each registration of the model; `runtimes` are the kinds of predictor that can run it;
+    `key_hint` tells which key is meant by the name in `pointer.signed_by` (`SigningPolicy.hints`).
     """
 
     pointer: Pointer
@@ -54,6 +55,7 @@ class ModelVersion:
     signature: Mapping[str, Any] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
     probes: tuple[Probe, ...] = ()
+    key_hint: str = ""
 
     @property
     def model(self) -> str:
@@ -65,8 +67,12 @@ class ModelVersion:
         """The version as the user named it."""
         return self.pointer.version
 
-    def misfit(self, policy: EndpointPolicy) -> str | None:
-        """Say why an endpoint's predictor cannot or must not run it; None if it may."""
+    def misfit(self, policy: EndpointPolicy, signing: SigningPolicy) -> str | None:
+        """Say why an endpoint, by what is declared now, is given no new revision of it; None if it may be.
+
+        Its runtime has to load it. A file that can run code needs the endpoint's opt-in and a signature that counts;
+        where signatures are required, every file needs one.
+        """
         what = f"{self.model} {self.version} is a {self.pointer.format} artifact"
         if policy.runtime not in self.runtimes:
             runtimes = " or ".join(self.runtimes)
@@ -76,12 +82,20 @@ class ModelVersion:
                 f"{what}, which can run code, and endpoint {policy.name} does not opt in; if it should, write "
                 f'allow = ["{self.pointer.format}"] under [endpoints.{policy.name}] in perch.toml and deploy'
             )
-        return self.pointer.mistrust
+        code = self.pointer.can_run_code
+        if not code and not signing.required:
+            return None
+        against = signing.distrust(self.pointer.signed_by, self.key_hint)
+        why = "which can run code" if code else "and this deployment takes signed models only"
+        return against and f"{what}, {why}, and {against}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """An upload that was not registered, kept with its reason; `model` and `version` are None outside the layout."""
+    """An upload that was not registered, kept with its reason; `model` and `version` are None outside the layout.
+
+    `event` is the object (key#S3 version) whose event led to the refusal, of this file and those that came with it.
+    """
 
     key: str
     version_id: str
@@ -89,3 +103,4 @@ class Rejection:
     at: datetime
     model: str | None = None
     version: str | None = None
+    event: str = ""

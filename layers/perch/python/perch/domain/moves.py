@@ -79,12 +79,14 @@ def _looked_at(endpoint: Endpoint, candidate: Candidate) -> Endpoint:
     return replace(endpoint, model=model, considered=max(before, candidate.number))
 
 
-def pass_over_code(endpoint: Endpoint, fingerprint: str, *, now: datetime) -> Change:
-    """Say once that what is deployed is not rolled out, because it did not pass before."""
-    reason = (
-        "the code that is deployed did not pass before, so it is not rolled out again; deploy other code, "
-        "or insist with `perch rollouts start`"
-    )
+FAILED_BEFORE = (
+    "the code that is deployed did not pass before, so it is not rolled out again; deploy other code, "
+    "or insist with `perch rollouts start`"
+)
+
+
+def pass_over_code(endpoint: Endpoint, fingerprint: str, reason: str = FAILED_BEFORE, *, now: datetime) -> Change:
+    """Say once why what is deployed is not rolled out."""
     after = replace(endpoint, passed_over=fingerprint)
     return change(endpoint, after, "CodePassedOver", reason, "perch", now)
 
@@ -158,19 +160,19 @@ def resume(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Cha
     return change(endpoint, replace(endpoint, paused=""), "Resumed", said, actor, now)
 
 
-def emergency(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
+def emergency(endpoint: Endpoint, reason: str, *, to: Revision | None, actor: str, now: datetime) -> Change:
     """Pause, and take the next move to what worked last; whatever waits goes on waiting.
 
     A candidate that has traffic is taken back. One that has none is refused, since it is not what hurts; with no
-    rollout under way, stable makes way for what was stable before.
+    rollout under way, stable makes way for `to`, one of the endpoint's refuges.
 
     Raises:
-        Refused: there is no rollout, and no earlier revision.
+        Refused: there is no rollout, and no such revision.
     """
     paused = replace(endpoint, paused=f"{reason} {_EMERGENCY} {actor})")
     rollout, said = endpoint.rollout, f"emergency: {reason}"
     if rollout is None:
-        made = _swapped(paused, reason, actor=actor, now=now)
+        made = _swapped(paused, to, reason, actor=actor, now=now)
     elif rollout.phase in BEFORE_TRAFFIC:
         made = refuse(paused, said, now=now, actor=actor)
     elif rollout.phase is Phase.ROLLING_BACK:
@@ -185,9 +187,8 @@ def in_emergency(endpoint: Endpoint) -> bool:
     return _EMERGENCY in endpoint.paused and endpoint.rollout is None and any(r.left for r in endpoint.retired[-1:])
 
 
-def _swapped(endpoint: Endpoint, reason: str, *, actor: str, now: datetime) -> Change:
-    back = endpoint.refuge
-    if back is None or endpoint.stable is None:
+def _swapped(endpoint: Endpoint, back: Revision | None, reason: str, *, actor: str, now: datetime) -> Change:
+    if back is None or back not in endpoint.refuges or endpoint.stable is None:
         raise Refused("there is no earlier revision to go back to")
     after = replace(
         endpoint,
@@ -327,9 +328,9 @@ def rolled_back(endpoint: Endpoint, *, now: datetime) -> Change:
     return _finish(endpoint, Phase.ROLLED_BACK, _running(endpoint).reason, now, kind="RolloutRolledBack")
 
 
-def refuse(endpoint: Endpoint, reason: str, *, now: datetime, actor: str = "perch") -> Change:
-    """End a rollout whose candidate never saw a user."""
-    return _finish(endpoint, Phase.REFUSED, reason, now, kind="RolloutRefused", actor=actor)
+def refuse(endpoint: Endpoint, reason: str, *, now: datetime, actor: str = "perch", tried: bool = True) -> Change:
+    """End a rollout whose candidate never saw a user; new code is only remembered as failed if it was `tried`."""
+    return _finish(endpoint, Phase.REFUSED, reason, now, kind="RolloutRefused", actor=actor, tried=tried)
 
 
 def corrected(endpoint: Endpoint, found: Routing, wanted: Routing, *, now: datetime) -> Change:
@@ -413,16 +414,24 @@ def _advance(
 
 
 def _finish(
-    endpoint: Endpoint, to: Phase, reason: str, now: datetime, *, kind: str, actor: str = "perch", **fields: Any
+    endpoint: Endpoint,
+    to: Phase,
+    reason: str,
+    now: datetime,
+    *,
+    kind: str,
+    actor: str = "perch",
+    tried: bool = True,
+    **fields: Any,
 ) -> Change:
     rollout = _moved(endpoint, to, reason, now)
-    tried = rollout.revision.fingerprint if rollout.revision else rollout.candidate.fingerprint
+    code = rollout.revision.fingerprint if rollout.revision else rollout.candidate.fingerprint
     # Code that failed, and code that a person went back from, is not rolled out again by itself.
     if to is Phase.PROMOTED:
         left = endpoint.stable.fingerprint if endpoint.stable and rollout.candidate.cause == "rollback" else ""
-        failed = _failed(endpoint, left, unless=tried)  # the same fingerprint: the code was not what was wrong
+        failed = _failed(endpoint, left, unless=code)  # the same fingerprint: the code was not what was wrong
     else:
-        failed = _failed(endpoint, tried) if rollout.candidate.cause == "code" else endpoint.failed
+        failed = _failed(endpoint, code) if tried and rollout.candidate.cause == "code" else endpoint.failed
     after = replace(endpoint, rollout=None, failed=failed, **fields)
     return change(endpoint, after, kind, reason, actor, now, rollout=rollout)
 

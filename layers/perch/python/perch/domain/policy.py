@@ -6,6 +6,7 @@ values. Weights are fractions of traffic in (0, 1); times are seconds.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -158,6 +159,27 @@ class SigningPolicy:
 
     required: bool = False
     keys: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hints(self) -> Mapping[str, str]:
+        """Of each trusted key the hint that its signatures carry: the SHA-256 of its PEM, in hexadecimal."""
+        return {name: hashlib.sha256(pem.encode()).hexdigest() for name, pem in self.keys.items()}
+
+    def distrust(self, signed_by: str, hint: str) -> str | None:
+        """Say why a signature that held once does not count now; None if it does.
+
+        Args:
+            signed_by: the name that its key had, empty if there is no signature.
+            hint: that key's; empty where it was not kept, and then the name counts.
+        """
+        if not signed_by:
+            return "no trusted key signed it"
+        trusted = self.hints
+        if hint in trusted.values() or (not hint and signed_by in trusted):
+            return None
+        key = f"key {signed_by}" + (f" ({hint[:12]}…)" if hint else "")
+        named = ", ".join(f"{name} ({known[:12]}…)" for name, known in trusted.items()) or "none"
+        return f"{key}, which signed it, is not trusted any more; trusted: {named}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -215,10 +215,10 @@ class Endpoint:
         return self.retired[-1].revision if self.retired else None
 
     @property
-    def refuge(self) -> Revision | None:
-        """What served last of all that nobody went back from: where an emergency goes."""
+    def refuges(self) -> tuple[Revision, ...]:
+        """What served and nobody went back from, newest first: where an emergency may go."""
         well = (r.revision for r in reversed(self.retired) if not r.left and r.revision.pointer)
-        return next((revision for revision in well if revision != self.stable), None)
+        return tuple(revision for revision in well if revision != self.stable)
 
 
 @dataclass(frozen=True, kw_only=True)
