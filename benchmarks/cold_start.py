@@ -140,16 +140,7 @@ def measure(
     runtime: str, path: Path, floor: Path, store_environ: Mapping[str, str], rounds: int, seconds: float
 ) -> dict[str, Any]:
     """Start Perch and the floor in turns, each with its file from the store; milliseconds."""
-    data = path.read_bytes()
-    pointer = {
-        "model": "m", "version": "v1", "key": f"models/m/v1/{path.name}",
-        "version_id": put(store_environ, path.name, path),
-        "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "format": FORMATS[runtime],
-    }  # fmt: skip
-    environ = {
-        **store_environ, "PERCH_ENDPOINT": "m", "PERCH_STORE": "store", "PERCH_POINTER": json.dumps(pointer),
-        "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"],
-    }  # fmt: skip
+    environ = pointed_at(runtime, path, store_environ)
     host = store_environ["AWS_ENDPOINT_URL"].removeprefix("http://")
     url = f"/store/models/m/v1/{floor.name}?versionId={put(store_environ, floor.name, floor)}"
     auth = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
@@ -170,6 +161,20 @@ def measure(
             f"{what}_ms_over_of_fastest": round(1000 * (min(ours) - min(theirs)), 1),
         }
     return found
+
+
+def pointed_at(runtime: str, path: Path, store_environ: Mapping[str, str]) -> dict[str, str]:
+    """Put a model into the store; return what a predictor's process has to know."""
+    data = path.read_bytes()
+    pointer = {
+        "model": "m", "version": "v1", "key": f"models/m/v1/{path.name}",
+        "version_id": put(store_environ, path.name, path),
+        "sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "format": FORMATS[runtime],
+    }  # fmt: skip
+    return {
+        **store_environ, "PERCH_ENDPOINT": "m", "PERCH_STORE": "store", "PERCH_POINTER": json.dumps(pointer),
+        "OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"],
+    }  # fmt: skip
 
 
 def imports(rounds: int) -> dict[str, dict[str, float]]:

@@ -1,10 +1,10 @@
 """Layers: the packages that functions need, as folders that Lambda can unpack at `/opt`, built without Docker.
 
 Each `layers/<name>/requirements.txt` is a complete list of exact pins, so pip resolves nothing: it fetches wheels made
-for Lambda's platform and Python, whatever machine this is. A build is kept in
-`.perch/layers/<name>-<platform>-<hash>/`, where the hash covers all that decides its content; the folder appears by one
-rename, so it is there whole or not at all, and two builds at once do no harm. With the folder in place nothing is
-fetched, so synth works offline.
+for Lambda's platform and Python, whatever machine this is; if that Python is here, they are compiled as well
+(`cdk/bytecode.py`). A build is kept in `.perch/layers/<name>-<platform>-<hash>/`, where the hash covers all that
+decides its content; the folder appears by one rename, so it is there whole or not at all, and two builds at once do no
+harm. With the folder in place nothing is fetched, so synth works offline.
 
 Besides `python/`, a layer carries `layers/<name>.json`, which tells what it was built for: whoever runs the functions
 elsewhere than on that platform (the local cloud) knows by it to bring the packages itself.
@@ -29,9 +29,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cdk.bytecode import MAGIC, compile_all, find_compiler
 from perch.domain.formats import RUNTIMES
 
 PYTHON = "3.13"
+MOUNTED = "/opt"  # where Lambda unpacks layers
 LIMIT_MB = 250  # Lambda's limit for a zip function with all its layers, unpacked
 REQUIREMENTS = (
     "powertools",
@@ -46,13 +48,13 @@ _MACHINE = {"arm64": "aarch64", "x86_64": "x86_64"}
 
 # Never imported by a running function. `dist-info` stays (without its list of files): packages look up their own
 # version in it, and it holds their licences. Of numpy's tests only the tests go: `numpy.testing` imports its helpers.
+# `numpy.f2py` stays, though nobody compiles Fortran there: scipy takes everything that numpy names.
 _TRIM = ("**/__pycache__", "*.dist-info/RECORD", "*.dist-info/sboms", "bin", "**/*.pyi", "**/*.pyx", "**/*.pxd")
 _TRIM_OF = {
     "numpy": (
         "numpy/**/tests/test_*.py",
         "numpy/**/tests/data",
         "numpy/**/tests/examples",
-        "numpy/f2py",
         "numpy/_core/include",
         "numpy/_core/lib",
     ),
@@ -63,6 +65,8 @@ _TRIM_OF = {
         "onnxruntime/quantization",
         "onnxruntime/datasets",
     ),
+    "scipy": ("scipy/**/tests/test_*.py", "scipy/**/tests/data"),
+    "sklearn": ("sklearn/**/tests/test_*.py", "sklearn/datasets/tests/data", "sklearn/datasets/data"),
 }
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_]+")
 
@@ -95,11 +99,12 @@ def build(name: str, *, root: Path, architecture: str) -> Layer:
     source = root / "layers" / name / "requirements.txt"
     pins = _pins(source)
     platform = f"{_MACHINE[architecture]}-cp{PYTHON.replace('.', '')}"
-    recipe = json.dumps([platform, _GLIBC, pins, _TRIM, _TRIM_OF])
+    compiler = find_compiler(PYTHON)
+    recipe = json.dumps([platform, _GLIBC, pins, _TRIM, _TRIM_OF, MAGIC[PYTHON] if compiler else None])
     digest = digest_of(recipe)
     target = root / ".perch" / "layers" / f"{name}-{platform}-{digest}"
     if not target.is_dir():
-        _build_into(target, name, pins, architecture, source)
+        _build_into(target, name, pins, architecture, source, compiler)
     about = json.loads((target / "layers" / f"{name}.json").read_text())
     packages = tuple((package, size) for package, size in about["packages"])
     return Layer(name=name, path=target, size=about["size"], packages=packages)
@@ -136,8 +141,8 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def folder_size(folder: Path) -> int:
-    """Return the bytes of all files in a folder, bytecode left out (it is not deployed)."""
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc")
+    """Return the bytes of all files in a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
 
 def megabytes(size: int) -> str:
@@ -154,7 +159,9 @@ def _pins(source: Path) -> list[str]:
     return pins
 
 
-def _build_into(target: Path, name: str, pins: list[str], architecture: str, source: Path) -> None:
+def _build_into(
+    target: Path, name: str, pins: list[str], architecture: str, source: Path, compiler: str | None
+) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as made:
         layer = Path(made) / "layer"
@@ -162,12 +169,16 @@ def _build_into(target: Path, name: str, pins: list[str], architecture: str, sou
         with _progress(f"building layer {name} for {architecture} ({', '.join(pins)})"):
             _install(pins, python, architecture, name)
         _trim(python)
+        if compiler:
+            with _progress(f"compiling layer {name}"):
+                compile_all(python, mounted=f"{MOUNTED}/python", compiler=compiler)
         packages = sorted(((p.name, _size(p)) for p in python.iterdir() if ".dist-info" not in p.name), key=_largest)
         size = folder_size(python)
         about = {
             "name": name,
             "architecture": architecture,
             "python": PYTHON,
+            "bytecode": compiler is not None,
             "requirements": pins,
             "size": size,
             "packages": packages,
@@ -179,7 +190,8 @@ def _build_into(target: Path, name: str, pins: list[str], architecture: str, sou
         except OSError:
             if not target.is_dir():  # else another build was faster, and made the same
                 raise
-    print(f"layer {name}: {megabytes(size)} unpacked, from {source}", file=sys.stderr)  # noqa: T201 - progress
+    without = "" if compiler else f", without bytecode, as no Python {PYTHON} was found here"
+    print(f"layer {name}: {megabytes(size)} unpacked, from {source}{without}", file=sys.stderr)  # noqa: T201 - progress
 
 
 def _install(pins: list[str], target: Path, architecture: str, name: str) -> None:

@@ -16,8 +16,9 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from cdk.constructs.execution import Execution, ExecutionProps
-from cdk.constructs.layer_shelf import PACKAGE, SETTINGS, LayerShelf
+from cdk.constructs.layer_shelf import SETTINGS, LayerShelf
 from cdk.constructs.nag import acknowledge
+from cdk.package_layer import PACKAGE
 
 RUNTIME = lambda_.Runtime.PYTHON_3_13
 RUNTIME_REASON = (

@@ -2,9 +2,6 @@
 
 A stack has layer versions of its own: a layer version is replaced whenever its content changes, and CloudFormation
 refuses to replace what another stack imports.
-
-`perch` comes in two cuts. Predictors get the package without its control side, so that a change of control code is not
-a new revision of every endpoint, with a rollout each.
 """
 
 from __future__ import annotations
@@ -13,20 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aws_cdk import AssetHashType, IgnoreMode
+from aws_cdk import AssetHashType
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from cdk import layers
+from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE, cut
 from cdk.settings import Settings
 
-PACKAGE = "perch"
-PREDICTOR_PACKAGE = "perch-predictor"
 SETTINGS = "settings"
-
-# Of the package, what no function runs; and, for predictors, what no prediction needs.
-NOT_DEPLOYED = ("**/__pycache__", "**/*.pyc", "python/perch/local", "python/perch/cli", "python/perch/export")
-CONTROL_SIDE = ("python/perch/app", "python/perch/aws", "python/perch/signing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +49,7 @@ class LayerShelf(Construct):
             LayerError: a layer cannot be built, or all of it together is over Lambda's limit.
         """
         built = [self._build(name) for name in names if name in layers.REQUIREMENTS]
-        own = [self._props.root / "layers" / PACKAGE] if {PACKAGE, PREDICTOR_PACKAGE} & set(names) else []
+        own = [cut(name, root=self._props.root) for name in names if name in (PACKAGE, PREDICTOR_PACKAGE)]
         layers.check_size(function, built, [*folders, *own])
         return [self._version(name) for name in names]
 
@@ -81,16 +73,14 @@ class LayerShelf(Construct):
             folder = write_settings_layer(self._props.settings, root=self._props.root)
             return lambda_.Code.from_asset(str(folder)), "What perch.toml declares"
         if name in (PACKAGE, PREDICTOR_PACKAGE):
-            exclude = [*NOT_DEPLOYED, *(CONTROL_SIDE if name == PREDICTOR_PACKAGE else ())]
-            folder = self._props.root / "layers" / PACKAGE
-            code = lambda_.Code.from_asset(str(folder), exclude=exclude, ignore_mode=IgnoreMode.GLOB)
-            return code, "The package perch"
+            return _named_by_content(cut(name, root=self._props.root)), "The package perch"
         layer = self._build(name)
-        # The folder's name covers all that decides its content; hashing 100 MB at each synth would only take time.
-        code = lambda_.Code.from_asset(
-            str(layer.path), asset_hash_type=AssetHashType.CUSTOM, asset_hash=layer.path.name
-        )
-        return code, f"Packages for {name}, {layers.megabytes(layer.size)} unpacked"
+        return _named_by_content(layer.path), f"Packages for {name}, {layers.megabytes(layer.size)} unpacked"
+
+
+def _named_by_content(folder: Path) -> lambda_.Code:
+    """Return a built folder as code: its name covers all that decides its content, so nobody has to read it again."""
+    return lambda_.Code.from_asset(str(folder), asset_hash_type=AssetHashType.CUSTOM, asset_hash=folder.name)
 
 
 def write_settings_layer(settings: Settings, *, root: Path) -> Path:

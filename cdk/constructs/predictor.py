@@ -22,8 +22,9 @@ from constructs import Construct
 
 from cdk.constructs.control_function import ARCHITECTURES, NOT_CODE, RUNTIME, RUNTIME_REASON
 from cdk.constructs.execution import Execution, ExecutionProps
-from cdk.constructs.layer_shelf import PREDICTOR_PACKAGE, LayerShelf
+from cdk.constructs.layer_shelf import LayerShelf
 from cdk.constructs.nag import acknowledge, spelled_objects, wide
+from cdk.package_layer import PREDICTOR_PACKAGE
 from cdk.settings import Endpoint, Settings
 from perch.domain.formats import RUNTIMES, Runtime
 

@@ -30,9 +30,10 @@ from cdk.constructs.alarms import (
 from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
 from cdk.constructs.dead_letters import DeadLetters
 from cdk.constructs.execution import keys
-from cdk.constructs.layer_shelf import PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
+from cdk.constructs.layer_shelf import SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.nag import acknowledge, spelled_arn, spelled_objects, wide
 from cdk.constructs.wake import Wake, WakeProps
+from cdk.package_layer import PACKAGE
 from cdk.settings import Endpoint, Settings
 
 

@@ -13,8 +13,9 @@ from constructs import Construct
 from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
 from cdk.constructs.execution import keys
 from cdk.constructs.http_api import HttpApi, HttpApiProps
-from cdk.constructs.layer_shelf import PACKAGE, PREDICTOR_PACKAGE, SETTINGS, LayerShelf, LayerShelfProps
+from cdk.constructs.layer_shelf import SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.predictor import Predictor, PredictorProps
+from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE
 from cdk.settings import Settings
 
 

@@ -1,9 +1,13 @@
-"""Layers are built once for what they hold, appear whole, fit Lambda, and need no network once they are there."""
+"""Layers are built once for what they hold, appear whole, fit Lambda, and need no network once they are there.
+
+Most of it is of layers without bytecode, as they are built where Lambda's Python is not at hand.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -34,6 +38,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (info / "LICENSE").write_text("MIT")
 
     monkeypatch.setattr(layers, "_install", install)
+    monkeypatch.setattr(layers, "find_compiler", lambda _: None)
     return tmp_path
 
 
@@ -54,6 +59,23 @@ def test_a_layer_is_the_folder_that_lambda_unpacks(project: Path) -> None:
     assert about["python"] == "3.13"
     assert about["requirements"] == ["alpha==1.0", "beta==2.0.post1"]
     assert layer.size == about["size"] == 206
+
+
+def test_a_layer_is_compiled_where_lambdas_python_is_at_hand(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another layer than without, counts with its bytecode, and says so."""
+    plain = build("small", root=project, architecture="arm64")
+    monkeypatch.setattr(layers, "find_compiler", lambda _: sys.executable)
+    compiled = build("small", root=project, architecture="arm64")
+
+    assert {f.name for f in compiled.path.rglob("*.pyc")} == {f"__init__.{sys.implementation.cache_tag}.pyc"}
+    assert compiled.path != plain.path
+    assert compiled.size > plain.size
+    assert [
+        json.loads((made.path / "layers" / "small.json").read_text())["bytecode"] for made in (plain, compiled)
+    ] == [
+        False,
+        True,
+    ]
 
 
 def test_a_layer_is_built_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

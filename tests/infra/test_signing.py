@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
+from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE, cut
 from perch.signing import PrivateKey
 from tests.infra.conftest import ROOT, Synthesized, synthesize
 
@@ -63,4 +63,5 @@ def test_registration_brings_the_library_along_and_predictors_do_not() -> None:
     ]
 
     assert taking == ["onnx"]
-    assert "perch/signing" in Path(ROOT / "cdk/constructs/layer_shelf.py").read_text()
+    assert (cut(PACKAGE, root=ROOT) / "python/perch/signing").exists()
+    assert not (cut(PREDICTOR_PACKAGE, root=ROOT) / "python/perch/signing").exists()

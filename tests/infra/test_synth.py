@@ -77,7 +77,8 @@ def test_a_change_of_control_code_is_no_new_revision(tmp_path: Path) -> None:
     assert code_of(after, "perch-drive-rollouts") != code_of(before, "perch-drive-rollouts")
     deployed = {p.name for p in (tmp_path / "after").glob("asset.*/python/perch/*")}
     assert {"app", "aws", "domain", "predictor"} <= deployed
-    assert not deployed & {"local", "cli", "__pycache__"}
+    assert not deployed & {"local", "cli"}
+    assert b"changed" not in {f.read_bytes() for f in (tmp_path / "after").glob("asset.*/python/perch/**/*.pyc")}
 
 
 def test_synth_runs_offline_with_other_settings_and_gives_the_same_as_the_library(tmp_path: Path) -> None:
