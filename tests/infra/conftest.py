@@ -52,8 +52,8 @@ def synthesize(outdir: Path, *, root: Path = ROOT, settings: Path | None = None,
     from cdk.settings import load
 
     app = App(context=dict(service.CONTEXT), analytics_reporting=False, outdir=str(outdir))
-    declared = load(settings or root / "perch.toml")
-    service.assemble(app, declared, root=root)
+    wanted = load(settings or root / "perch.toml")
+    service.assemble(app, wanted, root=root)
     if nag:
         Validations.of(app).add_plugins(AwsSolutionsChecks(app))
     try:
@@ -61,8 +61,15 @@ def synthesize(outdir: Path, *, root: Path = ROOT, settings: Path | None = None,
     except RuntimeError as error:
         if "ValidationFailed" not in str(error):
             raise
-    templates = {stack: json.loads((outdir / f"{declared.name}-{stack}.template.json").read_text()) for stack in STACKS}
+    templates = {stack: json.loads((outdir / f"{wanted.name}-{stack}.template.json").read_text()) for stack in STACKS}
     return Synthesized(outdir, templates, findings(outdir))
+
+
+def declared(folder: Path, text: str, *, nag: bool = False) -> Synthesized:
+    """Synthesize what a perch.toml in a folder of its own declares."""
+    settings = folder / "perch.toml"
+    settings.write_text(text)
+    return synthesize(folder / "cdk.out", settings=settings, nag=nag)
 
 
 def findings(outdir: Path) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 
 from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE, cut
 from perch.signing import PrivateKey
-from tests.infra.conftest import ROOT, Synthesized, synthesize
+from tests.infra.conftest import ROOT, Synthesized, declared
 
 TEAM = PrivateKey.new("team")
 SETTINGS = """
@@ -26,8 +26,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
     """A deployment that trusts a key and makes another."""
     folder = tmp_path_factory.mktemp("signed")
     (folder / "team.pem").write_text(TEAM.public.pem)
-    (folder / "perch.toml").write_text(SETTINGS)
-    return synthesize(folder / "cdk.out", settings=folder / "perch.toml", nag=True)
+    return declared(folder, SETTINGS, nag=True)
 
 
 def test_a_signing_key_is_made_only_where_it_is_wanted(synthesized: Synthesized, signed: Synthesized) -> None:

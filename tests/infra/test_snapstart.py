@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.conftest import Synthesized, synthesize
+from tests.infra.conftest import Synthesized, declared
 
 SETTINGS = """
 [endpoints.zipped]
@@ -23,10 +23,8 @@ runtime = "onnx"
 
 @pytest.fixture(scope="module")
 def synthesized(tmp_path_factory: pytest.TempPathFactory) -> Synthesized:
-    folder = tmp_path_factory.mktemp("snapstart")
-    settings = folder / "perch.toml"
-    settings.write_text(SETTINGS)
-    return synthesize(folder / "cdk.out", settings=settings)
+    """Endpoints with it and without."""
+    return declared(tmp_path_factory.mktemp("snapstart"), SETTINGS)
 
 
 @pytest.mark.parametrize(

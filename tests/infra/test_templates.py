@@ -13,7 +13,7 @@ import pytest
 from perch.local.metrics import math as metric_math
 from perch.local.metrics import math_functions
 from perch.local.metrics.math_values import Window
-from tests.infra.conftest import ROOT, Synthesized, findings, synthesize
+from tests.infra.conftest import ROOT, Synthesized, declared, findings, synthesize
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
 DEPLOYABLE = {
@@ -478,9 +478,8 @@ def test_templates_fit_cloudformation(synthesized: Synthesized, stack: str) -> N
 @pytest.mark.parametrize(("largest", "memory"), [(1, 1_024), (200, 1_408), (500, 2_624)])
 def test_registration_has_the_memory_for_the_largest_artifact(tmp_path: Path, largest: int, memory: int) -> None:
     """What may be uploaded can be inspected: at most 4.1 times its size was measured."""
-    declared = '[endpoints.small]\nruntime = "onnx"\nmax_artifact_mb = 1\n[endpoints.large]\nruntime = "onnx"\n'
-    settings = tmp_path / "perch.toml"
-    settings.write_text(f"{declared}memory_mb = 2048\nmax_artifact_mb = {largest}\n")
-    found = synthesize(tmp_path / "cdk.out", settings=settings)
+    small = '[endpoints.small]\nruntime = "onnx"\nmax_artifact_mb = 1\n'
+    large = f'[endpoints.large]\nruntime = "onnx"\nmemory_mb = 2048\nmax_artifact_mb = {largest}\n'
+    found = declared(tmp_path, small + large)
 
     assert found.function("perch-register-model")["MemorySize"] == memory
