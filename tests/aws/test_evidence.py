@@ -283,6 +283,17 @@ def test_bounds_are_written_as_the_service_takes_them(cloudwatch):
 # -- the whole way ------------------------------------------------------------------------------------------------
 
 
+def ask(handler, asked, cloudwatch, capsys):
+    """Send requests to a predictor and give its log lines to CloudWatch; return when it was."""
+    at = datetime.fromtimestamp(asked[0]["requestContext"]["timeEpoch"] / 1000, UTC)
+    for one in asked:
+        handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
+    for line in capsys.readouterr().out.splitlines():
+        for m in measurements(line.encode(), at):
+            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+    return at
+
+
 def test_what_a_predictor_writes_is_what_is_counted_of_it(cloudwatch, capsys):
     """Its log lines, read as CloudWatch reads them, become the counts of its arm: probes and replays in none."""
     handler = make_handler(runtime="onnx", environ=environment(pointer(MODEL)), fetch=lambda *_: MODEL)
@@ -290,12 +301,7 @@ def test_what_a_predictor_writes_is_what_is_counted_of_it(cloudwatch, capsys):
     probe["requestContext"]["stage"], replay["requestContext"]["stage"] = PROBE_STAGE, REPLAY_STAGE
     answered = [event({"features": [[n % 3, 0, 0], [0, 0, 0]]}) for n in range(9)]
     asked = [*answered, event("{"), event({"features": [9, 0, 0]}), probe, replay]
-    at = datetime.fromtimestamp(asked[0]["requestContext"]["timeEpoch"] / 1000, UTC)
-    for one in asked:
-        handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
-    for line in capsys.readouterr().out.splitlines():
-        for m in measurements(line.encode(), at):
-            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+    at = ask(handler, asked, cloudwatch, capsys)
     [minute] = cloudwatch.metrics.minutes(
         "table", FUNCTION, stable=STABLE, candidate=CANDIDATE, since=at, until=at + MINUTE,
         measures=Measures(limits_ms=(0.0, 1e9), edges=(0.0, 1.0)),
@@ -309,12 +315,7 @@ def test_answers_from_a_cache_are_predictions_and_no_requests_of_the_revision(cl
     environ = {**environment(pointer(MODEL)), "PERCH_CACHE": '{"ttl_s": 60, "size_mb": 1}'}
     handler = make_handler(runtime="onnx", environ=environ, fetch=lambda *_: MODEL)
     asked = [event({"features": [n % 2, 0, 0]}) for n in (0, 0, 0, 1, 1, 1, 1, 1, 1, 1)]
-    at = datetime.fromtimestamp(asked[0]["requestContext"]["timeEpoch"] / 1000, UTC)
-    for one in asked:
-        handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
-    for line in capsys.readouterr().out.splitlines():
-        for m in measurements(line.encode(), at):
-            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+    at = ask(handler, asked, cloudwatch, capsys)
     executed = {"FunctionName": FUNCTION, "Resource": f"{FUNCTION}:live", "ExecutedVersion": CANDIDATE}
     cloudwatch.store.put("AWS/Lambda", "Invocations", executed, 10.0, at=at)
     [minute] = cloudwatch.metrics.minutes(

@@ -13,7 +13,7 @@ import pytest
 from perch.local.metrics import math as metric_math
 from perch.local.metrics import math_functions
 from perch.local.metrics.math_values import Window
-from tests.infra.conftest import ROOT, Synthesized, declared, findings, synthesize
+from tests.infra.conftest import ROOT, Synthesized, declared, findings
 
 # What the local cloud can deploy. There is no custom resource among them: deploying runs none of our code.
 DEPLOYABLE = {
