@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def hostile(trap: Path) -> Iterator[Hostile]:
 # -- XGBoost and LightGBM -------------------------------------------------------------------------------------------
 
 
-def _model(trees: list[Mapping[str, Any]], **param: str) -> dict[str, Any]:
-    """An XGBoost model of these trees over two features."""
+def _model(trees: list[Mapping[str, Any]], enc: Sequence[Any] = (), **param: str) -> dict[str, Any]:
+    """An XGBoost model of these trees over two features; `enc` are names of categories."""
     return {
         "learner": {
             "attributes": {},
@@ -46,6 +46,7 @@ def _model(trees: list[Mapping[str, Any]], **param: str) -> dict[str, Any]:
                     "gbtree_model_param": {"num_parallel_tree": "1"},
                     "trees": trees,
                     "tree_info": [0] * len(trees),
+                    "cats": {"enc": list(enc)},
                 },
             },
             "learner_model_param": {"num_feature": "2", "num_class": "0", "base_score": "5E-1", **param},
@@ -64,6 +65,18 @@ def _tree(**nodes: list[Any]) -> dict[str, Any]:
         "default_left": [0, 0, 0],
     }
     return {"tree_param": {"size_leaf_vector": "1"}, **stump, **nodes}
+
+
+def _set(categories: list[int], **nodes: list[Any]) -> dict[str, Any]:
+    """A tree whose root splits by these categories."""
+    lists = {
+        "split_type": [1, 0, 0],
+        "categories": categories,
+        "categories_nodes": [0],
+        "categories_segments": [0],
+        "categories_sizes": [len(categories)],
+    }
+    return _tree(**{**lists, **nodes})
 
 
 def _xgboost() -> Iterator[Hostile]:
@@ -89,6 +102,28 @@ def _xgboost() -> Iterator[Hostile]:
         ("a billion features", _model([_tree()], num_feature="1000000000"), MEMORY, "features"),
         ("a billion classes", _model([_tree()], num_class="1000000000"), MEMORY, "not served"),
         ("lists of different lengths", _model([_tree(default_left=[])]), "reads other memory", "length"),
+        ("a category of two billion", _model([_set([2**31 - 1])]), MEMORY, "0 to 4,194,304 are served"),
+        ("a negative category", _model([_set([-1])]), "reads other memory", "has the category -1"),
+        (
+            "a set that goes on behind its list",
+            _model([_set([1], categories_sizes=[2**30])]),
+            "reads other memory",
+            "do not fit together",
+        ),
+        ("a set of a node that is not there", _model([_set([1], categories_nodes=[9])]), HANGS, "do not fit together"),
+        ("a set of a leaf", _model([_set([1], categories_nodes=[1], split_type=[])]), HANGS, "none of its splits"),
+        (
+            "five thousand sets of categories that differ",
+            _model([_set([category]) for category in range(5_000)]),
+            "takes a table of as many times as many entries",
+            "sets of categories",
+        ),
+        (
+            "a name of a category that begins before the text",
+            _model([_set([1])], enc=[{"offsets": [-5, 3], "values": [65, 66, 67]}]),
+            "reads other memory",
+            "cut at places",
+        ),
     ]
     for title, document, threat, words in cases:
         data = json.dumps(document).encode()
@@ -157,6 +192,14 @@ end of trees
 """
 
 
+_BY_CATEGORY = (
+    _TEXT.replace("num_cat=0", "num_cat=2")
+    .replace("threshold=0.5 0.25\ndecision_type=2 2", "threshold=0 1\ndecision_type=1 1")
+    .replace("is_linear=0", "cat_boundaries=0 1 2\ncat_threshold=6 1\nis_linear=0")
+)
+"""Two splits by categories: {1, 2} and {0}."""
+
+
 def _lightgbm() -> Iterator[Hostile]:
     cases = [
         ("a node that is its own child", "left_child=1 -1", "left_child=0 -1", HANGS, "in two ways"),
@@ -172,10 +215,39 @@ def _lightgbm() -> Iterator[Hostile]:
             "takes hours to read",
             "whole number",
         ),
+        (
+            "sets of categories that overlap backwards",
+            "cat_boundaries=0 1 2",
+            "cat_boundaries=0 1 0",
+            "reads other memory",
+            "numbers",
+        ),
+        (
+            "sets of categories that are not there",
+            "cat_boundaries=0 1 2",
+            "cat_boundaries=0 1 99",
+            "reads other memory",
+            "numbers",
+        ),
+        (
+            "eleven million categories in a line",
+            "cat_boundaries=0 1 2\ncat_threshold=6 1",
+            f"cat_boundaries=0 1 360000\ncat_threshold={' '.join(['4294967295'] * 360_000)}",
+            MEMORY,
+            "categories",
+        ),
+        ("a set of no category", "cat_threshold=6 1", "cat_threshold=0 1", HANGS, "empty"),
+        (
+            "names of categories nested without end",
+            "end of trees\n",
+            "end of trees\npandas_categorical:" + "[" * 1_000_000 + "\n",
+            "overflows the stack of a recursive reader",
+            "cannot be read",
+        ),
         ("a token as wide as a line", "leaf_value=0.1", "leaf_value=" + "1" * 3_000_000, MEMORY, "leaf"),
     ]
     for title, old, new, threat, words in cases:
-        data = _TEXT.replace(old, new).encode()
+        data = (_BY_CATEGORY if old.startswith("cat_") else _TEXT).replace(old, new).encode()
         yield Hostile(title=f"LightGBM, {title}", file="model.lgb", data=data, threat=threat, words=words)
 
 

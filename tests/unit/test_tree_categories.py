@@ -25,6 +25,7 @@ from perch.artifacts.trees_onnx import to_onnx
 from perch.artifacts.xgboost_file import read_xgboost
 from perch.export import to_onnx as exported_to_onnx
 from perch.predictor.handler import make_handler
+from perch.predictor.interface import interface_of
 from perch.predictor.runtimes.trees import TreesModel, load_lightgbm, load_xgboost
 from tests.unit.test_predictor import ask, environment, event, pointer
 
@@ -364,3 +365,34 @@ def test_a_feature_is_a_number_or_a_category() -> None:
         tree["split_indices"] = [1 if feature == 0 else feature for feature in tree["split_indices"]]
     with pytest.raises(ArtifactRefused, match="a number at one node and a category at another"):
         inspect("m.xgb.json", json.dumps(document).encode())
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_with_categories_is_refused_or_still_answers(data: st.DataObject) -> None:
+    """A flipped, cut or doubled byte anywhere: either a sentence, or a model that runs."""
+    raw, name, load = data.draw(
+        st.sampled_from(
+            [
+                (bytes(boosted("sets").save_raw("ubj")), "m.ubj", load_xgboost),
+                (named_xgboost(many(TOWNS), [3, 2, 1]), "m.xgb.json", load_xgboost),
+                (named_lightgbm(many(TOWNS), [3, 2, 1]), "m.lgb", load_lightgbm),
+            ]
+        )
+    )
+    bad, at = bytearray(raw), data.draw(st.integers(0, len(raw) - 1))
+    how = data.draw(st.sampled_from(["flip", "cut", "double"]))
+    if how == "flip":
+        bad[at] ^= data.draw(st.integers(1, 255))
+    elif how == "cut":
+        del bad[at:]
+    else:
+        bad[at:at] = bad[at : at + 9]
+    try:
+        signature = inspect(name, bytes(bad)).signature
+    except ArtifactRefused as refused:
+        assert len(refused.reason) > 10  # noqa: PT017 - a sentence
+        return
+    model = load(bytes(bad))
+    assert model.signature == signature
+    assert model.run_named(interface_of(signature, model.axes).zeros())[0].shape[0] == 1

@@ -7,8 +7,8 @@ the names beside the trees. So such a column is asked by its names. If any names
 its own (a model of columns); if all are numbers, rows stay a matrix. Without names, the numbers in a row are the codes.
 
 A name that the model does not know counts as missing in LightGBM, and is an error in XGBoost: then the signature says
-which values are taken (`Ranges`). A text may be missing too: None in a request, and in ONNX, which has no such text, any
-that is no name (`Columns.gap`).
+which values are taken (`Ranges`). A text may be missing too: None in a request, and in ONNX, which knows no such text,
+any that is no name (`Columns.gap`).
 """
 
 from __future__ import annotations
