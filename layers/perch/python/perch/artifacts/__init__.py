@@ -9,7 +9,7 @@ same reading of architectures, so both sides agree on what a file says.
     pt2_file, pt2_*                        torch programs: graph, arguments, operators, signature
     torchscript_file, torch_pickle         TorchScript, and torch's pickles, read and not unpickled
     xgboost_file, lightgbm_file, ubjson    trees (`trees`), as ONNX (`trees_onnx`, `onnx_bytes`)
-    skops_file, sklearn_classes, npy       scikit-learn without pickles
+    skops_file, sklearn_*, npy             scikit-learn without pickles: which classes, whether they fit, their columns
     joblib_file, pickle_names              scikit-learn with them: the names that they import
     mlflow_folder                          which file of an MLflow folder is the model
     zip_archive, stored_tensor, protobuf, pickle_machine

@@ -1,325 +1,232 @@
-"""The allow-list of scikit-learn's estimators: those whose prediction cannot leave the arrays that it is given.
+"""The allow-list of scikit-learn's classes: what each is, and which of its attributes a prediction needs.
 
-Listed are estimators that predict by NumPy's own checked operations, and decision trees and their forests, which follow
-child numbers without looking: `SklearnTree` looks instead, at every node. Not listed: what hands arrays to native code
-that trusts them (support vector machines with kernels, neighbours, boosting), what builds sparse matrices (encoders),
-and what calls functions.
+On the list are estimators whose prediction cannot leave the arrays that it is given: those that predict by NumPy's own
+checked operations, and those that hand their arrays to native code, which trusts them, but whose arrays can be checked
+whole (`sklearn_checks`, `sklearn_trees`). What native code keeps in a form of its own (search trees, losses, bins) is
+never read: the predictor makes it anew from what was checked (`perch.predictor.runtimes.sklearn_parts`).
 
-An estimator here is a `Made`: the name of its class and its attributes. What is checked of those is what a prediction
-would otherwise take at its word: sizes that memory is allocated for, and trees.
+Of a class with a row in `READ` only those attributes are read. The others, whatever they hold, stay in the file, and
+have the values that the constructor would give them.
+
+Not listed: what calls functions of the file's own (a `FunctionTransformer` is served if it has none), and whatever
+nobody has asked for.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeGuard
-
-import numpy as np
-from numpy.typing import NDArray
-
-from .errors import ArtifactRefused
-from .signature import Signature, Tensor
-from .trees import MAX_FEATURES, Trees, grow
-
-MAX_CLASSES = 10_000
-MAX_STEPS = 50
-
-NODES = np.dtype(
-    {
-        "names": [
-            "left_child",
-            "right_child",
-            "feature",
-            "threshold",
-            "impurity",
-            "n_node_samples",
-            "weighted_n_node_samples",
-            "missing_go_to_left",
-        ],
-        "formats": ["<i8", "<i8", "<i8", "<f8", "<f8", "<i8", "<f8", "u1"],
-        "offsets": [0, 8, 16, 24, 32, 40, 48, 56],
-        "itemsize": 64,
-    }
-)
-"""A node of a tree as scikit-learn 1.3 and later lay it out."""
+from collections.abc import Mapping
 
 _LISTED = {
     "classifier with probabilities": """
+        sklearn.calibration.CalibratedClassifierCV
         sklearn.discriminant_analysis.LinearDiscriminantAnalysis
         sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis
+        sklearn.dummy.DummyClassifier
+        sklearn.ensemble._bagging.BaggingClassifier
         sklearn.ensemble._forest.ExtraTreesClassifier
         sklearn.ensemble._forest.RandomForestClassifier
+        sklearn.ensemble._gb.GradientBoostingClassifier
+        sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier
+        sklearn.ensemble._stacking.StackingClassifier
+        sklearn.ensemble._voting.VotingClassifier
+        sklearn.ensemble._weight_boosting.AdaBoostClassifier
         sklearn.linear_model._logistic.LogisticRegression
         sklearn.linear_model._logistic.LogisticRegressionCV
         sklearn.naive_bayes.BernoulliNB
+        sklearn.naive_bayes.CategoricalNB
         sklearn.naive_bayes.ComplementNB
         sklearn.naive_bayes.GaussianNB
         sklearn.naive_bayes.MultinomialNB
+        sklearn.neighbors._classification.KNeighborsClassifier
         sklearn.neural_network._multilayer_perceptron.MLPClassifier
+        sklearn.svm._classes.NuSVC
+        sklearn.svm._classes.SVC
         sklearn.tree._classes.DecisionTreeClassifier
         sklearn.tree._classes.ExtraTreeClassifier
     """,
     "classifier": """
         sklearn.linear_model._perceptron.Perceptron
         sklearn.linear_model._ridge.RidgeClassifier
+        sklearn.linear_model._ridge.RidgeClassifierCV
         sklearn.linear_model._stochastic_gradient.SGDClassifier
         sklearn.svm._classes.LinearSVC
     """,
     "regressor": """
+        sklearn.dummy.DummyRegressor
+        sklearn.ensemble._bagging.BaggingRegressor
         sklearn.ensemble._forest.ExtraTreesRegressor
         sklearn.ensemble._forest.RandomForestRegressor
+        sklearn.ensemble._gb.GradientBoostingRegressor
+        sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingRegressor
+        sklearn.ensemble._stacking.StackingRegressor
+        sklearn.ensemble._voting.VotingRegressor
+        sklearn.ensemble._weight_boosting.AdaBoostRegressor
         sklearn.linear_model._base.LinearRegression
+        sklearn.linear_model._bayes.ARDRegression
         sklearn.linear_model._bayes.BayesianRidge
         sklearn.linear_model._coordinate_descent.ElasticNet
         sklearn.linear_model._coordinate_descent.ElasticNetCV
         sklearn.linear_model._coordinate_descent.Lasso
         sklearn.linear_model._coordinate_descent.LassoCV
+        sklearn.linear_model._glm.glm.GammaRegressor
+        sklearn.linear_model._glm.glm.PoissonRegressor
+        sklearn.linear_model._glm.glm.TweedieRegressor
         sklearn.linear_model._huber.HuberRegressor
+        sklearn.linear_model._least_angle.Lars
+        sklearn.linear_model._least_angle.LassoLars
+        sklearn.linear_model._quantile.QuantileRegressor
         sklearn.linear_model._ridge.Ridge
+        sklearn.linear_model._ridge.RidgeCV
         sklearn.linear_model._stochastic_gradient.SGDRegressor
+        sklearn.multioutput.MultiOutputRegressor
+        sklearn.neighbors._regression.KNeighborsRegressor
         sklearn.neural_network._multilayer_perceptron.MLPRegressor
         sklearn.svm._classes.LinearSVR
+        sklearn.svm._classes.NuSVR
+        sklearn.svm._classes.SVR
         sklearn.tree._classes.DecisionTreeRegressor
         sklearn.tree._classes.ExtraTreeRegressor
     """,
     "transformer": """
+        sklearn.compose._column_transformer.ColumnTransformer
+        sklearn.decomposition._incremental_pca.IncrementalPCA
         sklearn.decomposition._pca.PCA
+        sklearn.decomposition._truncated_svd.TruncatedSVD
+        sklearn.feature_extraction.text.TfidfTransformer
+        sklearn.feature_selection._from_model.SelectFromModel
+        sklearn.feature_selection._univariate_selection.SelectKBest
+        sklearn.feature_selection._univariate_selection.SelectPercentile
+        sklearn.feature_selection._variance_threshold.VarianceThreshold
+        sklearn.impute._base.MissingIndicator
+        sklearn.impute._base.SimpleImputer
+        sklearn.impute._knn.KNNImputer
+        sklearn.pipeline.FeatureUnion
+        sklearn.preprocessing._data.Binarizer
         sklearn.preprocessing._data.MaxAbsScaler
         sklearn.preprocessing._data.MinMaxScaler
         sklearn.preprocessing._data.Normalizer
+        sklearn.preprocessing._data.PowerTransformer
+        sklearn.preprocessing._data.QuantileTransformer
         sklearn.preprocessing._data.RobustScaler
         sklearn.preprocessing._data.StandardScaler
+        sklearn.preprocessing._discretization.KBinsDiscretizer
+        sklearn.preprocessing._encoders.OneHotEncoder
+        sklearn.preprocessing._encoders.OrdinalEncoder
+        sklearn.preprocessing._function_transformer.FunctionTransformer
+        sklearn.preprocessing._polynomial.PolynomialFeatures
+        sklearn.preprocessing._target_encoder.TargetEncoder
     """,
-    "part": "sklearn.preprocessing._label.LabelBinarizer",
+    "vectorizer": """
+        sklearn.feature_extraction.text.CountVectorizer
+        sklearn.feature_extraction.text.TfidfVectorizer
+    """,
+    "part": """
+        sklearn.calibration._CalibratedClassifier
+        sklearn.calibration._SigmoidCalibration
+        sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor
+        sklearn.isotonic.IsotonicRegression
+        sklearn.preprocessing._label.LabelBinarizer
+        sklearn.preprocessing._label.LabelEncoder
+    """,
     "pipeline": "sklearn.pipeline.Pipeline",
 }
 
 CLASSES: Mapping[str, str] = {name: role for role, names in _LISTED.items() for name in names.split()}
 """What each allowed class is: a classifier, with probabilities or without, a regressor, a transformer, …"""
 
-_TEMPLATES = frozenset({"estimator", "estimator_"})
-"""What the trees of a forest were cloned from: never fitted, and never asked."""
+SEARCHES = frozenset({
+    "sklearn.model_selection._search.GridSearchCV",
+    "sklearn.model_selection._search.RandomizedSearchCV",
+})  # fmt: skip
+"""A search that is over is its `best_estimator_`, and nothing else of it is read."""
 
-_TREES = ("sklearn.tree._classes.", "sklearn.ensemble._forest.")
+UNUSED = frozenset({"_optimizer", "_random_state", "random_state", "loss_function_", "_loss_function_", "memory",
+                    "_sklearn_output_config"})  # fmt: skip
+"""Attributes that prediction never reads, whichever class has them, and that may be of any type: they stay unread."""
 
+_TREE = "tree_ n_classes_ n_outputs_ criterion splitter"
+_FOREST = "estimators_ n_classes_ n_outputs_ criterion"
+_BAGGING = "estimators_ estimators_features_ n_classes_ n_estimators"
+_KERNEL = (
+    "support_ support_vectors_ _n_support _dual_coef_ _intercept_ _probA _probB _gamma kernel degree coef0 cache_size"
+    " _sparse shape_fit_ probability break_ties decision_function_shape"
+)
+_NEIGHBOURS = (
+    "_fit_X _y _fit_method n_neighbors weights metric metric_params p leaf_size effective_metric_"
+    " effective_metric_params_ n_samples_fit_ outputs_2d_"
+)
+_BOOSTED = "estimators_ init_ n_classes_ n_trees_per_iteration_ learning_rate loss alpha"
+_BINNED = "_predictors _baseline_prediction n_trees_per_iteration_ is_categorical_ loss quantile"
+_STACKED = "estimators_ final_estimator_ stack_method_ passthrough _label_encoder"
+_GLM = "coef_ intercept_ power link fit_intercept"
+_ONE_HOT = (
+    "categories_ handle_unknown sparse_output dtype drop _infrequent_enabled _infrequent_indices"
+    " _default_to_infrequent_mappings _drop_idx_after_grouping"
+)
+_ORDINAL = (
+    "categories_ handle_unknown unknown_value encoded_missing_value dtype _infrequent_enabled _infrequent_indices"
+    " _default_to_infrequent_mappings"
+)
+_WORDS = (
+    "vocabulary_ input analyzer tokenizer preprocessor token_pattern stop_words ngram_range lowercase strip_accents"
+    " binary dtype"
+)
+_SCORED = "scores_ pvalues_"
 
-@dataclass(frozen=True, kw_only=True)
-class SklearnTree:
-    """What a `sklearn.tree._tree.Tree` is made of, for one output; every node is checked when its owner is."""
+_READ = {
+    "AdaBoostClassifier": "estimators_ estimator_weights_ n_classes_",
+    "AdaBoostRegressor": "estimators_ estimator_weights_",
+    "BaggingClassifier": _BAGGING,
+    "BaggingRegressor": _BAGGING,
+    "CalibratedClassifierCV": "calibrated_classifiers_",
+    "_CalibratedClassifier": "estimator calibrators method classes",
+    "ColumnTransformer": "transformers_ sparse_output_ transformer_weights",
+    "CountVectorizer": _WORDS,
+    "DecisionTreeClassifier": _TREE,
+    "DecisionTreeRegressor": _TREE,
+    "DummyClassifier": "_strategy class_prior_ n_classes_ n_outputs_ constant",
+    "DummyRegressor": "constant_ n_outputs_",
+    "ExtraTreeClassifier": _TREE,
+    "ExtraTreeRegressor": _TREE,
+    "ExtraTreesClassifier": _FOREST,
+    "ExtraTreesRegressor": _FOREST,
+    "FeatureUnion": "transformer_list transformer_weights",
+    "FunctionTransformer": "func inverse_func",
+    "GammaRegressor": _GLM,
+    "GradientBoostingClassifier": _BOOSTED,
+    "GradientBoostingRegressor": _BOOSTED,
+    "HistGradientBoostingClassifier": _BINNED,
+    "HistGradientBoostingRegressor": _BINNED,
+    "IsotonicRegression": "X_thresholds_ y_thresholds_ X_min_ X_max_ out_of_bounds increasing_",
+    "KNeighborsClassifier": _NEIGHBOURS,
+    "KNeighborsRegressor": _NEIGHBOURS,
+    "MultiOutputRegressor": "estimators_",
+    "NuSVC": _KERNEL,
+    "NuSVR": _KERNEL,
+    "OneHotEncoder": _ONE_HOT,
+    "OrdinalEncoder": _ORDINAL,
+    "Pipeline": "steps",
+    "PoissonRegressor": _GLM,
+    "PolynomialFeatures": "degree interaction_only include_bias order",
+    "RandomForestClassifier": _FOREST,
+    "RandomForestRegressor": _FOREST,
+    "SVC": _KERNEL,
+    "SVR": _KERNEL,
+    "SelectFromModel": "estimator_ threshold importance_getter norm_order max_features max_features_",
+    "SelectKBest": _SCORED + " k",
+    "SelectPercentile": _SCORED + " percentile",
+    "StackingClassifier": _STACKED,
+    "StackingRegressor": _STACKED,
+    "TfidfVectorizer": _WORDS + " _tfidf use_idf norm sublinear_tf",
+    "TreePredictor": "nodes raw_left_cat_bitsets",
+    "TweedieRegressor": _GLM,
+    "VotingClassifier": "estimators_ le_ voting weights",
+    "VotingRegressor": "estimators_ weights",
+}
 
-    features: int
-    classes: NDArray[np.int64]
-    depth: int
-    nodes: NDArray[Any]
-    values: NDArray[np.float64]
+_COMMON = "_sklearn_version classes_ n_features_in_ feature_names_in_"
 
-    @classmethod
-    def read(cls, made: tuple[Any, ...], state: Mapping[str, Any], where: str) -> SklearnTree:
-        """Take the arguments and the state that the tree was saved with. Raises `ArtifactRefused`."""
-        if len(made) != 3 or state.keys() != {"max_depth", "node_count", "nodes", "values"}:
-            raise ArtifactRefused(f"{where} is no tree as scikit-learn 1.3 and later save it")
-        features, classes, outputs = made
-        nodes, values = state["nodes"], state["values"]
-        if type(features) is not int or not _counts(outputs, 1) or type(state["max_depth"]) is not int:
-            raise ArtifactRefused(f"{where} is a tree of several outputs, which is not served")
-        if not _is(classes, np.int64, (1,)) or not 1 <= classes[0] <= MAX_CLASSES:
-            raise ArtifactRefused(f"{where} has a tree of no number of classes")
-        count = len(nodes) if _is(nodes, NODES, None) and nodes.ndim == 1 else 0
-        if (
-            not count
-            or not _counts(state["node_count"], count)
-            or not _is(values, np.float64, (count, 1, int(classes[0])))
-        ):
-            raise ArtifactRefused(f"{where} has a tree whose nodes and values differ in number or type")
-        return cls(features=features, classes=classes, depth=state["max_depth"], nodes=nodes, values=values)
-
-    def check(self, features: int) -> None:
-        """Prove that no row of so many features leaves the tree. Raises `ArtifactRefused`."""
-        if self.features != features:
-            raise ArtifactRefused(f"a tree was made for {self.features} features; its estimator takes {features}")
-        nodes = self.nodes
-        part = Trees(
-            left=nodes["left_child"],
-            right=nodes["right_child"],
-            feature=nodes["feature"],
-            value=nodes["threshold"],
-            missing_left=nodes["missing_go_to_left"] != 0,
-            roots=np.zeros(1, dtype=np.int64),
-            targets=np.zeros(1, dtype=np.int64),
-        )
-        grow([part], features)
-        if not np.isfinite(self.values).all():
-            raise ArtifactRefused("a tree has a leaf that is not finite")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """An estimator to be made: its class, one of `CLASSES`, and its attributes as plain values."""
-
-    name: str
-    attributes: Mapping[str, Any]
-
-    @property
-    def role(self) -> str:
-        """What it is."""
-        return CLASSES[self.name]
-
-    @property
-    def short(self) -> str:
-        """The class without its module."""
-        return self.name.rpartition(".")[2]
-
-    @property
-    def steps(self) -> list[Made]:
-        """The estimators of a pipeline, one after the other; itself, if it is none."""
-        if self.role != "pipeline":
-            return [self]
-        return [step[1] for step in self.attributes["steps"]]
-
-
-def check(model: Made) -> None:
-    """Make sure that a model can be made and asked. Raises `ArtifactRefused`."""
-    if model.role == "pipeline":
-        _check_pipeline(model)
-    elif model.role in ("transformer", "part"):
-        raise ArtifactRefused(f"a {model.short} predicts nothing; save the pipeline that it is part of")
-    for one in _estimators(model, nested=False):
-        _check_estimator(one)
-    last = model.steps[-1]
-    if "classifier" in last.role and last.attributes["classes_"].dtype.kind == "f":
-        raise ArtifactRefused(f"the classes of the {last.short} are fractions; train with whole numbers or texts")
-
-
-def signature_of(model: Made) -> tuple[Signature, dict[str, Any]]:
-    """Return the signature of a checked model, and facts for people."""
-    steps = model.steps
-    last, features = steps[-1], steps[0].attributes["n_features_in_"]
-    inputs = (Tensor(name="features", datatype="FP64", shape=(-1, features)),)
-    outputs = [Tensor(name="value", datatype="FP64", shape=(-1, -1))]
-    names = steps[0].attributes.get("feature_names_in_")
-    details: dict[str, Any] = {
-        "estimator": " → ".join(step.short for step in steps),
-        "trained_with": f"scikit-learn {str(last.attributes.get('_sklearn_version'))[:20]}",
-        **({"feature_names": [str(name) for name in names]} if _is_list(names) else {}),
-    }
-    if last.role != "regressor":
-        classes = last.attributes["classes_"]
-        label = "INT64" if classes.dtype.kind in "iub" else "BYTES"
-        outputs = [Tensor(name="label", datatype=label, shape=(-1,))]
-        details["classes"] = [str(one) for one in classes[:20]]
-        if gives_probabilities(last):
-            outputs.append(Tensor(name="probabilities", datatype="FP64", shape=(-1, len(classes))))
-    return Signature(inputs=inputs, outputs=tuple(outputs)), details
-
-
-def gives_probabilities(model: Made) -> bool:
-    """Whether a classifier has `predict_proba`."""
-    if model.short == "SGDClassifier":
-        return str(model.attributes.get("loss")) in ("log_loss", "modified_huber")
-    return model.role == "classifier with probabilities"
-
-
-def _check_pipeline(model: Made) -> None:
-    steps = model.attributes.get("steps")
-    if not isinstance(steps, list) or not 1 <= len(steps) <= MAX_STEPS:
-        raise ArtifactRefused(f"the pipeline has no steps, or more than {MAX_STEPS}")
-    for step in steps:
-        if (
-            not isinstance(step, tuple)
-            or len(step) != 2
-            or not isinstance(step[0], str)
-            or not isinstance(step[1], Made)
-        ):
-            raise ArtifactRefused("a step of the pipeline is no name with an estimator")
-        if step[1].role in ("pipeline", "part"):
-            raise ArtifactRefused(f"a {step[1].short} inside of a pipeline is not served")
-    *before, last = model.steps
-    if any(step.role != "transformer" for step in before) or last.role == "transformer":
-        raise ArtifactRefused("a pipeline is transformers and one estimator behind them; this one is not")
-
-
-def _estimators(value: Any, *, nested: bool) -> Iterator[Made]:
-    """Every estimator in a model."""
-    if isinstance(value, Made):
-        if value.role == "pipeline" and nested:
-            raise ArtifactRefused("a pipeline inside of an estimator is not served")
-        yield value
-        value = {name: one for name, one in value.attributes.items() if name not in _TEMPLATES}
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, (list, tuple)) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):
-        for one in value:
-            yield from _estimators(one, nested=True)
-
-
-def _check_estimator(model: Made) -> None:
-    for name in model.attributes:
-        if not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-            raise ArtifactRefused(f"a {model.short} has an attribute called {name[:60]!r}")
-    if model.role in ("pipeline", "part"):
-        return
-    features = model.attributes.get("n_features_in_")
-    if type(features) is not int or not 1 <= features <= MAX_FEATURES:
-        raise ArtifactRefused(
-            f"the {model.short} is not fitted, or takes no number of features from 1 to {MAX_FEATURES}"
-        )
-    if "classifier" in model.role:
-        _check_classes(model)
-    if model.name.startswith(_TREES) and not _counts(model.attributes.get("n_outputs_"), 1):
-        raise ArtifactRefused(f"the {model.short} has several outputs, which is not served")
-    _check_trees(model, features)
-
-
-def _check_classes(model: Made) -> None:
-    classes = model.attributes.get("classes_")
-    if not isinstance(classes, np.ndarray) or classes.ndim != 1 or not 1 <= len(classes) <= MAX_CLASSES:
-        raise ArtifactRefused(f"the {model.short} has no list of 1 to {MAX_CLASSES} classes")
-    if classes.dtype.kind == "O" and not all(isinstance(one, str) for one in classes):
-        raise ArtifactRefused(f"the classes of the {model.short} are neither numbers nor texts")
-    if not _counts(model.attributes.get("n_classes_", len(classes)), len(classes)):
-        raise ArtifactRefused(f"the {model.short} counts its classes differently in two places")
-
-
-def _check_trees(model: Made, features: int) -> None:
-    """A tree is only where an estimator of trees keeps it, and fits to it."""
-    own = model.attributes.get("tree_")
-    for name, value in model.attributes.items():
-        if isinstance(value, SklearnTree) and (name != "tree_" or not model.name.startswith(_TREES[0])):
-            raise ArtifactRefused(f"a {model.short} has a tree as its {name[:60]}")
-    if model.name.startswith(_TREES[0]):
-        if not isinstance(own, SklearnTree):
-            raise ArtifactRefused(f"a {model.short} has no tree")
-        own.check(features)
-        width = len(model.attributes["classes_"]) if "classifier" in model.role else 1
-        if own.classes[0] != width:
-            raise ArtifactRefused(f"a tree has values for {own.classes[0]} classes; its estimator has {width}")
-    elif model.name.startswith(_TREES[1]):
-        _check_forest(model, features)
-
-
-def _check_forest(model: Made, features: int) -> None:
-    trees = model.attributes.get("estimators_")
-    if not isinstance(trees, list) or not trees:
-        raise ArtifactRefused(f"the {model.short} has no trees")
-    for tree in trees:
-        if not isinstance(tree, Made) or not tree.name.startswith(_TREES[0]):
-            raise ArtifactRefused(f"the {model.short} has something else than trees")
-        if not _counts(tree.attributes.get("n_features_in_"), features) or ("classifier" in tree.role) != (
-            "classifier" in model.role
-        ):
-            raise ArtifactRefused(f"the {model.short} has a tree that does not fit to it")
-
-
-def _counts(value: Any, number: int) -> bool:
-    """Whether a value is just this whole number, whatever else may stand there (an array compares with many)."""
-    return isinstance(value, int | np.integer) and int(value) == number
-
-
-def _is_list(value: Any) -> TypeGuard[NDArray[Any]]:
-    return isinstance(value, np.ndarray) and value.ndim == 1
-
-
-def _is(value: Any, dtype: Any, shape: tuple[int, ...] | None) -> bool:
-    return isinstance(value, np.ndarray) and value.dtype == dtype and shape in (None, value.shape)
+READ: Mapping[str, frozenset[str]] = {
+    name: frozenset(f"{read} {_COMMON}".split()) for name, read in _READ.items()
+}  # fmt: skip
+"""By the short name of a class: the attributes that are read of it."""

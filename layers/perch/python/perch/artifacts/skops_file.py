@@ -5,12 +5,11 @@
 skops' own reader builds whatever object the schema names, of a list that its user trusts; and even classes that look
 harmless (a tree, a support vector machine) read memory out of bounds when their arrays were crafted. Here the schema
 becomes plain values: numbers, texts, lists, arrays, and `Made`, the name of an estimator with its attributes. The same
-values are checked at registration and built by the predictor (`perch.predictor.runtimes.sklearn`), so what was
-inspected is what runs. Allowed are the estimators of `sklearn_classes`: those that predict by NumPy, and trees, whose
-every node is checked.
+values are checked at registration (`sklearn_checks`) and built by the predictor (`perch.predictor.runtimes.sklearn`),
+so what was inspected is what runs. Allowed are the classes of `sklearn_classes`; of some only what a prediction needs
+is read.
 
-Left out, and refused in words: everything else (kernels, neighbours, boosting, encoders of categories, functions);
-such models go through ONNX.
+Left out, and refused in words: everything else, such as functions and sparse matrices; such models go through ONNX.
 """
 
 from __future__ import annotations
@@ -27,23 +26,28 @@ from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .npy import read_npy
-from .sklearn_classes import CLASSES, NODES, Made, SklearnTree, check, signature_of
+from .served import check_served
+from .sklearn_checks import check
+from .sklearn_classes import CLASSES, READ, SEARCHES, UNUSED
+from .sklearn_columns import signature_of
+from .sklearn_made import Made
+from .sklearn_trees import RECORDS, SklearnTree
 from .zip_archive import Archive, read_archive
 
 MAX_SCHEMA, MAX_DEPTH = 32 * 1024 * 1024, 40
 MAX_INFLATED = 256 * 1024 * 1024
 
-UNUSED = frozenset({"_optimizer", "_random_state", "random_state", "loss_function_", "_loss_function_", "memory"})
-"""Attributes that prediction never reads, and that may be of any type: they are left out."""
-
 _SCALARS = frozenset({"bool", "bool_", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "str_",
                       "uint8", "uint16", "uint32", "uint64"})  # fmt: skip
+
+_TYPES = frozenset({"builtins.float", "builtins.int", "builtins.bool", *(f"numpy.{name}" for name in _SCALARS)})
 
 
 def inspect_skops(data: Data) -> Inspected:
     """Read what a skops file is. Raises `ArtifactRefused`."""
     model = read_skops(data)
     signature, details = signature_of(model)
+    check_served(signature, WAY_OUT)
     return Inspected(format="skops", runtimes=("sklearn",), signature=signature, details=details)
 
 
@@ -81,6 +85,11 @@ class _Reader:
         if not isinstance(node, dict):
             raise ArtifactRefused(f"{where} is no node of skops'")
         read = _READERS.get(str(node.get("__loader__")))
+        if node.get("__loader__") == "SparseMatrixNode":
+            raise ArtifactRefused(
+                f"{where} is a sparse matrix, which is not served; train on dense rows (sparse_output=False of an "
+                "encoder, sparse_threshold=0 of a ColumnTransformer)"
+            )
         if read is None:
             raise ArtifactRefused(f"{where} is a {_named(node)}, which is not served; {WAY_OUT}")
         return read(self, node, where, depth)
@@ -103,15 +112,11 @@ class _Reader:
         return [self.value(one, f"{where}[{i}]", depth - 1) for i, one in enumerate(content)]
 
     def members(self, node: Mapping[str, Any], where: str, depth: int) -> dict[str, Any]:
-        """A dict by texts; attributes that nothing reads are left out unread."""
+        """A dict by texts."""
         content = node.get("content")
         if not isinstance(content, dict) or node.get("__module__") != "builtins":
             raise ArtifactRefused(f"{where} is no plain dict")
-        return {
-            name: self.value(one, f"{where}.{name[:60]}", depth - 1)
-            for name, one in content.items()
-            if name not in UNUSED
-        }
+        return {name: self.value(one, f"{where}.{name[:60]}", depth - 1) for name, one in content.items()}
 
     def array(self, node: Mapping[str, Any], where: str, depth: int) -> Any:
         """An array or a NumPy number; of objects only if each is a value by itself."""
@@ -131,28 +136,82 @@ class _Reader:
         if name not in self.arrays:
             compressed = self.archive.members[name].compressed
             raw = self.archive.read(name, MAX_INFLATED) if compressed else self.archive.view(name)
-            self.arrays[name] = read_npy(raw, where, (NODES,))
+            self.arrays[name] = read_npy(raw, where, RECORDS)
         return self.arrays[name]
 
     def _objects(self, node: Mapping[str, Any], where: str, depth: int) -> NDArray[Any]:
+        """Of one dimension, or of two: then a list of rows, as boosted trees are kept."""
         shape = self.value(node.get("shape"), where, depth - 1)
         items = self.items(node, where, depth)
-        if not isinstance(shape, tuple) or [*map(str, shape)] != [str(len(items))]:
+        rows = items if isinstance(shape, tuple) and len(shape) == 2 else [items]
+        if not all(isinstance(row, list) for row in rows) or len({*map(len, rows)}) != 1:
+            raise ArtifactRefused(f"{where} is an array of objects whose rows differ")
+        found = np.empty((len(rows), len(rows[0])), dtype=np.object_)
+        for place, item in enumerate(one for row in rows for one in row):
+            found.flat[place] = item  # all at once, NumPy would look into lists and arrays among them
+        found = found if rows is items else found[0]
+        if not isinstance(shape, tuple) or [*map(str, shape)] != [*map(str, found.shape)]:
             raise ArtifactRefused(f"{where} is an array of objects that is no plain list")
-        found = np.empty(len(items), dtype=np.object_)
-        for place, item in enumerate(items):
-            found[place] = item  # all at once, NumPy would look into lists and arrays among them
         return found
 
-    def made(self, node: Mapping[str, Any], where: str, depth: int) -> Made:
-        """An estimator."""
+    def made(self, node: Mapping[str, Any], where: str, depth: int) -> Any:
+        """An estimator; of a search, the best that it found."""
         name = _named(node)
+        if name in SEARCHES:
+            return self._attributes(node, where, depth, frozenset({"best_estimator_"})).get("best_estimator_")
         if name not in CLASSES:
             raise ArtifactRefused(f"{where} is a {name}, which is not served; {WAY_OUT}")
-        attributes = self.value(node.get("content"), where, depth - 1)
-        if not isinstance(attributes, dict):
+        short = name.rpartition(".")[2]
+        model = Made(name=name, attributes=self._attributes(node, where, depth, READ.get(short)))
+        if short == "TreePredictor":
+            self.walk(model.attributes.get("nodes"), where)
+        return model
+
+    def _attributes(
+        self, node: Mapping[str, Any], where: str, depth: int, read: frozenset[str] | None
+    ) -> dict[str, Any]:
+        """What an estimator has; what nothing reads stays unread, whatever it is."""
+        content = node.get("content")
+        if not isinstance(content, dict) or not isinstance(content.get("content"), dict):
             raise ArtifactRefused(f"{where} has no attributes")
-        return Made(name=name, attributes=attributes)
+        needed = {
+            name: one
+            for name, one in content["content"].items()
+            if name not in UNUSED and (read is None or name in read)
+        }
+        found = self.value(content | {"content": needed}, where, depth - 1)
+        if not isinstance(found, dict):
+            raise ArtifactRefused(f"{where} has no attributes")
+        return found
+
+    def kind(self, node: Mapping[str, Any], where: str, _: int) -> np.dtype[Any]:
+        """A type of numbers, named as a class."""
+        name = _named(node)
+        if name not in _TYPES:
+            raise ArtifactRefused(f"{where} is a {name}, which is not served; {WAY_OUT}")
+        return np.dtype(name.rpartition(".")[2])
+
+    def dtype(self, node: Mapping[str, Any], where: str, depth: int) -> np.dtype[Any]:
+        """A type of numbers, as an empty array of it."""
+        found = self.value(node.get("content"), where, depth - 1)
+        if not isinstance(found, np.ndarray):
+            raise ArtifactRefused(f"{where} is no type of numbers")
+        kind: np.dtype[Any] = found.dtype
+        return kind
+
+    def slice(self, node: Mapping[str, Any], where: str, _: int) -> slice:
+        """From here to there."""
+        content = node.get("content")
+        ends = [content.get(name) for name in ("start", "stop", "step")] if isinstance(content, dict) else [()]
+        if not all(one is None or isinstance(one, str) or type(one) is int for one in ends) or ends[2:] == [0]:
+            raise ArtifactRefused(f"{where} is no slice")
+        return slice(*ends)
+
+    def walk(self, nodes: Any, where: str) -> None:
+        """Make sure that nodes are those of one tree."""
+        if id(nodes) in self.walked:
+            raise ArtifactRefused(f"{where} has the nodes of another tree, as scikit-learn never saves one")
+        self.walked.add(id(nodes))
 
     def tree(self, node: Mapping[str, Any], where: str, depth: int) -> SklearnTree:
         """The nodes of a decision tree."""
@@ -161,10 +220,7 @@ class _Reader:
         state = self.value(node.get("content"), where, depth - 1)
         if _named(node) != "sklearn.tree._tree.Tree" or not isinstance(made, tuple) or not isinstance(state, dict):
             raise ArtifactRefused(f"{where} is no tree as scikit-learn saves one")
-        nodes = id(state.get("nodes"))
-        if nodes in self.walked:
-            raise ArtifactRefused(f"{where} has the nodes of another tree, as scikit-learn never saves one")
-        self.walked.add(nodes)
+        self.walk(state.get("nodes"), where)
         return SklearnTree.read(made, state, where)
 
 
@@ -182,6 +238,9 @@ _READERS: Mapping[str, Any] = {
     "NdArrayNode": _Reader.array,
     "ObjectNode": _Reader.made,
     "TreeNode": _Reader.tree,
+    "TypeNode": _Reader.kind,
+    "DTypeNode": _Reader.dtype,
+    "SliceNode": _Reader.slice,
 }
 
 WAY_OUT = "convert the model with skl2onnx.to_onnx"

@@ -98,11 +98,16 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return len(next(iter(feeds.values()))) if self.batched else 1
 
     def zeros(self) -> dict[str, NDArray[Any]]:
-        """One row of nothing for each input: zeros, false, empty texts."""
+        """One row of nothing for each input: zeros, false, empty texts, or what in its range is next to that."""
         found = {}
         for name, tensor in self.inputs.items():
             shape = [max(size, 1) for size in tensor.shape or ()]
             found[name] = np.full(shape, "" if tensor.datatype == "BYTES" else 0, dtype=KINDS[tensor.datatype].dtype)
+        ranges = self.signature.ranges
+        for name, rule in ranges.rules if ranges else ():
+            array = found[self.matrix.name if self.matrix else name]
+            place = ... if (column := self.signature.column(name)) is None else (..., column)
+            array[place] = rule.nearest("" if array.dtype.kind == "O" else 0)
         return found
 
     def learn(self, outputs: Sequence[Any]) -> Interface:

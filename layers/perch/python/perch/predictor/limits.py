@@ -134,8 +134,10 @@ def _outside(array: NDArray[Any], rule: Range) -> NDArray[Any]:
 
 
 def _among(array: NDArray[Any], values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which elements are one of the values; what is missing (NaN) breaks no rule, where it may be missing."""
+    """Which elements are one of the values; what is missing (NaN, None) breaks no rule, where it may be missing."""
     found = np.isin(array, values)
+    if array.dtype.kind == "O":
+        return found | np.array([one is None for one in array.flat], dtype=np.bool_).reshape(array.shape)
     return found | np.isnan(array) if array.dtype.kind == "f" else found
 
 

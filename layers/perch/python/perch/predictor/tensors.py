@@ -4,8 +4,8 @@
     bytes    little-endian, row after row; a text as four bytes of length and its bytes ─► array
 
 Both ways end in the same checks: as many elements as the shape has, each of them one of its datatype, and finite (or
-missing, where the model takes that: null in JSON, NaN in bytes). What
-is refused is named: the input, the position (from 1) and the value. Memory stays in proportion to what was sent.
+missing, where the model takes that: null in JSON, in bytes NaN; a text that is missing is None and comes in JSON only).
+What is refused is named: the input, the position (from 1) and the value. Memory stays in proportion to what was sent.
 
 `struct` packs a list of Python's numbers about twice as fast as NumPy converts it, and looks at each while doing so.
 BF16 is a datatype of Triton's that NumPy does not have; it is refused in words.
@@ -68,7 +68,7 @@ def from_json(
         datatype: one of `KINDS`.
         shape: sizes, all of them 1 or more.
         data: numbers, booleans or texts, in one list or nested as the shape is.
-        missing: whether null stands for NaN.
+        missing: whether null stands for NaN, and for a text that is missing.
 
     Raises:
         RequestRefused: 400, which input is at fault, and where.
@@ -84,8 +84,8 @@ def from_json(
             flat = [math.nan if value is None else value for value in flat]
         return _numbers(name, datatype, kind, flat, missing=missing).reshape(shape)
     if datatype == "BYTES":
-        if set(map(type, flat)) != {str}:
-            raise _fault(name, datatype, flat)
+        if not set(map(type, flat)) <= ({str, type(None)} if missing else {str}):
+            raise _fault(name, datatype, flat, missing=missing)
         return _texts(flat).reshape(shape)
     if not all(value is True or value is False or (type(value) is int and value in (0, 1)) for value in flat):
         raise _fault(name, datatype, flat)
@@ -189,10 +189,10 @@ def _finite(name: str, array: NDArray[Any], *, missing: bool) -> NDArray[Any]:
     return array
 
 
-def _fault(name: str, datatype: str, flat: Sequence[Any]) -> RequestRefused:
+def _fault(name: str, datatype: str, flat: Sequence[Any], *, missing: bool = False) -> RequestRefused:
     """Name the first element that is not of the datatype."""
     for position, value in enumerate(flat, start=1):
-        if not _belongs(datatype, value):
+        if not _belongs(datatype, value) and not (missing and value is None):
             said = "null" if value is None else f"{str(value)[:40]!a}" if isinstance(value, str) else _short(value)
             return RequestRefused(400, f"element {position} of input {name!a} is {said}, which is no {datatype}")
     return RequestRefused(400, f"the data of input {name!a} is not {datatype}")
@@ -223,7 +223,7 @@ def _belongs(datatype: str, value: Any) -> bool:
     return True
 
 
-def _texts(flat: Sequence[str]) -> NDArray[Any]:
+def _texts(flat: Sequence[str | None]) -> NDArray[Any]:
     array = np.empty(len(flat), dtype=np.object_)  # np.array() would make every element as wide as the widest
     array[:] = flat
     return array
