@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from perch.predictor.body import MAX_BODY
+from perch.predictor.body import MAX_BODY, MAX_MEMBERS
 from perch.predictor.handler import Handler, make_handler
 from perch.predictor.operations import MAX_ANSWER
 from perch.predictor.tensors import KINDS
@@ -33,6 +33,7 @@ V2 = "/v2/models/table"
 INFER = f"{V2}/infer"
 HEADER = "inference-header-content-length"
 ROW = {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 0, 0]}
+WHOLE = json.dumps({"inputs": [ROW]}).encode()
 
 
 def http(path: str, body: Any = None, *, method: str | None = None, **headers: Any) -> dict[str, Any]:
@@ -437,6 +438,7 @@ def test_bytes_that_do_not_fit_are_refused_in_words(
     [
         ("gzip", gzip.compress),
         ("GZIP", lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:])),
+        ("gzip", lambda data: gzip.compress(b"") * (MAX_MEMBERS - 1) + gzip.compress(data)),
         ("deflate", zlib.compress),
         ("deflate", lambda data: zlib.compress(data, wbits=-15)),
         ("identity", lambda data: data),
@@ -460,6 +462,7 @@ def test_a_compressed_body_is_unpacked(handler: Handler, path: str, encoding: st
         ("br", b"{}", 415),
         ("gzip", gzip.compress(b" " * 50_000_000, mtime=0), 413),
         ("gzip", gzip.compress(b" " * MAX_BODY, mtime=0) * 3, 413),
+        ("gzip", gzip.compress(b"", mtime=0) * MAX_MEMBERS + gzip.compress(WHOLE, mtime=0), 400),
         ("deflate", zlib.compress(b" " * (MAX_BODY + 1)), 413),
     ],
 )

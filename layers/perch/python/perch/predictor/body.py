@@ -20,6 +20,10 @@ from .errors import RequestRefused
 MAX_BODY = 5_000_000
 """Bytes of a decoded body; Lambda takes 6 MB with everything around it."""
 
+MAX_MEMBERS = 100
+"""Parts of a gzip body, each compressed by itself; bgzip's blocks of 64 KB are 77 of the largest body. Each part costs
+a copy of all that follow it, so 5 MB of nothing but empty ones would keep a function busy for a minute."""
+
 _GZIP_OR_ZLIB, _RAW = 47, -15
 """zlib's window bits: either header, found out by itself, or none (which some clients call deflate)."""
 
@@ -71,8 +75,10 @@ def _unpacked(body: str | bytes, encoding: str) -> str | bytes:
 
 
 def _inflated(data: bytes, window: int) -> bytes:
-    found = b""
-    while data:  # a gzip body may have several members
+    found, members = b"", 0
+    while data:
+        if (members := members + 1) > MAX_MEMBERS:
+            raise RequestRefused(400, f"the body is compressed in over {MAX_MEMBERS} parts; compress it in one")
         unpacking = zlib.decompressobj(window)
         found += unpacking.decompress(data, MAX_BODY + 1 - len(found))
         if len(found) > MAX_BODY:
