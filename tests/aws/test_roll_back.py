@@ -7,7 +7,7 @@ import pytest
 from perch.app.command import promote, resume
 from perch.app.roll_back import emergency, roll_back_by_hand, roll_back_on_alarm
 from perch.app.start import start
-from perch.domain import moves
+from perch.domain import moves, queueing
 from perch.domain.errors import NotReady, Refused
 from perch.domain.names import AlarmName
 from perch.domain.rollout import Candidate, Phase, Revision, Routing
@@ -231,8 +231,8 @@ def test_an_emergency_before_a_candidate_has_traffic_leaves_what_serves(burning,
     d.registered("v3")
     [found] = d.world.registry.versions_after("digits", 2)
     new = Candidate(pointer=found.pointer, number=3, cause="upload", actor="ada")
-    state = d.world.registry.commit(moves.enqueue(d.state, new, now=d.now))
-    state = d.world.registry.commit(moves.start(state, d.policy, Revision(lambda_version="3"), now=d.now))
+    state = d.world.registry.commit(queueing.enqueue(d.state, new, now=d.now))
+    state = d.world.registry.commit(queueing.start(state, d.policy, Revision(lambda_version="3"), now=d.now))
     if phase is Phase.PROBING:
         d.world.registry.commit(moves.published(state, Revision(lambda_version="4", pointer=found.pointer), now=d.now))
     assert d.state.rollout.phase is phase
@@ -273,8 +273,8 @@ def test_an_emergency_with_nothing_to_go_back_to_still_keeps_the_next_one_away(d
     d.live("v1")
     [found] = d.world.registry.versions_after("digits", 0)
     again = Candidate(pointer=found.pointer, number=1, cause="code", actor="deployment")
-    state = d.world.registry.commit(moves.enqueue(d.state, again, now=d.now))
-    d.world.registry.commit(moves.start(state, d.policy, Revision(lambda_version="2"), now=d.now))
+    state = d.world.registry.commit(queueing.enqueue(d.state, again, now=d.now))
+    d.world.registry.commit(queueing.start(state, d.policy, Revision(lambda_version="2"), now=d.now))
     fire(d)
 
     assert (d.alias, d.state.paused, d.state.rollout) == (Routing(version="2"), PAUSED, None)

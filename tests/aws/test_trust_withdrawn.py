@@ -17,7 +17,7 @@ from perch.app.roll_back import emergency, roll_back_by_hand
 from perch.app.start import start
 from perch.cli import main
 from perch.cli.context import Context
-from perch.domain import moves
+from perch.domain import queueing
 from perch.domain.errors import Refused
 from perch.domain.experiment import Split
 from perch.domain.formats import FORMATS
@@ -273,7 +273,7 @@ def test_code_that_waits_while_trust_is_withdrawn_is_not_blamed(t: Trusting) -> 
     code = Candidate(
         pointer=stable.pointer, number=stable.number, cause="code", actor="deployment", fingerprint=fingerprint
     )
-    t.d.world.registry.commit(moves.enqueue(t.d.state, code, now=t.d.now))
+    t.d.world.registry.commit(queueing.enqueue(t.d.state, code, now=t.d.now))
     t.declare(allow=True)
     t.d.settle()
     assert (t.d.kinds[-2:], t.d.state.failed) == (["RolloutRefused", "CodePassedOver"], ())

@@ -11,9 +11,9 @@ from botocore.exceptions import ClientError
 from perch.app.advance import advance
 from perch.domain.errors import NotReady
 from perch.domain.model import Probe
-from perch.domain.moves import QUEUE_LIMIT
 from perch.domain.names import parse_alarm
 from perch.domain.policy import EndpointPolicy
+from perch.domain.queueing import QUEUE_LIMIT
 from perch.domain.rollout import Phase, Routing
 from tests.aws.deployment import FUNCTION, deployment
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perch.domain import brake, moves
+from perch.domain import brake, moves, queueing
 from perch.domain import experiment_moves as experiments
 from perch.domain.brake import Counts
 from perch.domain.errors import Invalid, NotFound, PerchError, Refused
@@ -29,7 +29,7 @@ def started(state=None, **fields):
 def settled(state, version):
     """Bring the first of the queue to everybody, without steps."""
     policy = replace(CANARY, rollout=replace(CANARY.rollout, steps=()))
-    state = moves.start(state, policy, Revision(lambda_version="2"), now=T0).after
+    state = queueing.start(state, policy, Revision(lambda_version="2"), now=T0).after
     found = state.rollout.candidate
     revision = Revision(
         lambda_version=version, fingerprint="code-a", pointer=found.pointer, number=found.number,
@@ -73,15 +73,15 @@ def test_other_shares_are_no_revision_to_go_back_to():
 
 def test_versions_wait_for_the_end_and_code_does_not():
     """An upload would replace the champion; code carries the experiment on."""
-    state = moves.enqueue(serving(), candidate("v9", 9), now=T0)
+    state = queueing.enqueue(serving(), candidate("v9", 9), now=T0)
     assert "waits for experiment" in state.entry.reason
     assert state.after.turns == ()
     with pytest.raises(Refused, match="nothing waits"):
-        moves.start(state.after, CANARY, Revision(lambda_version="2"), now=T0)
-    state = moves.enqueue(state.after, candidate("v1", 1, cause="code"), now=T0).after
+        queueing.start(state.after, CANARY, Revision(lambda_version="2"), now=T0)
+    state = queueing.enqueue(state.after, candidate("v1", 1, cause="code"), now=T0).after
     assert [c.cause for c in state.turns] == ["code"]
 
-    begun = moves.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
+    begun = queueing.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
     assert [c.pointer.version for c in begun.queue] == ["v9"]
     over = experiments.ended(begun, "enough", winner=None, actor="ada", now=T0).after
     assert [c.pointer.version for c in over.turns] == ["v9"]
@@ -89,7 +89,7 @@ def test_versions_wait_for_the_end_and_code_does_not():
 
 def test_a_winner_comes_before_all_that_waited():
     """It is what the experiment was for; its rollout takes the endpoint's own steps."""
-    state = moves.enqueue(serving(), candidate("v9", 9), now=T0).after
+    state = queueing.enqueue(serving(), candidate("v9", 9), now=T0).after
     state = experiments.ended(state, "it sells", winner="b", actor="ada", now=T0).after
 
     assert [(c.pointer.version, c.number, c.direct, c.experiment) for c in state.queue] == [
@@ -134,7 +134,7 @@ def act(state, action, n, chance):
         return experiments.ramped(state, shares, "x", actor="a", now=now).after
     if action in ("upload", "code"):
         cause = {"upload": candidate(f"w{n}", n + 5), "code": candidate("v1", 1, cause="code")}[action]
-        return moves.enqueue(state, cause, now=now).after
+        return queueing.enqueue(state, cause, now=now).after
     verbs = {
         "propose": lambda: experiments.proposed(state, now=now),
         "brake": lambda: experiments.braked(state, chance.choice("ab"), "it fails", now=now),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perch.domain import moves
+from perch.domain import moves, queueing
 from perch.domain.errors import Refused
 from perch.domain.ledger import broken_at
 from perch.domain.rollout import LEGAL, Endpoint, Phase, Retired, Revision, Routing, desired_routing
@@ -17,8 +17,8 @@ NEW = Revision(lambda_version="3", fingerprint="code-a", pointer=pointer(), numb
 
 def test_the_first_version_of_an_endpoint_goes_direct():
     """With nothing to compare it with there is nothing to wait for."""
-    state = moves.enqueue(Endpoint(name="digits"), candidate("v1", 1), now=T0).after
-    state = moves.start(state, CANARY, Revision(lambda_version="1"), now=T0).after
+    state = queueing.enqueue(Endpoint(name="digits"), candidate("v1", 1), now=T0).after
+    state = queueing.start(state, CANARY, Revision(lambda_version="1"), now=T0).after
 
     assert state.rollout.policy.steps == ()
     assert desired_routing(state) == Routing(version="1")
@@ -26,7 +26,7 @@ def test_the_first_version_of_an_endpoint_goes_direct():
 
 def test_a_second_upload_during_a_rollout_queues_and_says_so():
     """The ledger names the rollout that it waits for."""
-    change = moves.enqueue(shifting(), candidate("v3", 3), now=T0 + minutes(3))
+    change = queueing.enqueue(shifting(), candidate("v3", 3), now=T0 + minutes(3))
 
     assert [c.pointer.version for c in change.after.queue] == ["v3"]
     assert "waits for rollout digits-000002 of digits v2" in change.entry.reason
@@ -40,10 +40,10 @@ def test_a_rollout_keeps_the_policy_that_it_began_with():
 
 def test_two_rollouts_are_never_under_way_at_once():
     """Starting while one is under way is refused."""
-    waiting = moves.enqueue(shifting(), candidate("v3", 3), now=T0).after
+    waiting = queueing.enqueue(shifting(), candidate("v3", 3), now=T0).after
 
     with pytest.raises(Refused, match="under way"):
-        moves.start(waiting, CANARY, NEW, now=T0)
+        queueing.start(waiting, CANARY, NEW, now=T0)
 
 
 def test_steps_are_taken_in_order_and_end_in_a_promotion():
@@ -66,8 +66,8 @@ def test_steps_are_taken_in_order_and_end_in_a_promotion():
 
 def test_a_refused_candidate_leaves_stable_alone():
     """It never saw a user, and the alias never moved."""
-    state = moves.enqueue(live(), candidate(), now=T0).after
-    state = moves.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
+    state = queueing.enqueue(live(), candidate(), now=T0).after
+    state = queueing.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
     state = moves.refuse(state, "probe 0: answered 500", now=T0).after
 
     assert state.stable == live().stable
@@ -76,8 +76,8 @@ def test_a_refused_candidate_leaves_stable_alone():
 
 def test_code_that_failed_is_not_tried_again_by_itself():
     """Its fingerprint is remembered."""
-    state = moves.enqueue(live(), replace(candidate(cause="code"), fingerprint="code-b"), now=T0).after
-    state = moves.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
+    state = queueing.enqueue(live(), replace(candidate(cause="code"), fingerprint="code-b"), now=T0).after
+    state = queueing.start(state, CANARY, Revision(lambda_version="2"), now=T0).after
     state = moves.published(state, replace(NEW, fingerprint="code-b"), now=T0).after
     state = moves.refuse(state, "probe 0: answered 500", now=T0).after
 
@@ -90,8 +90,8 @@ def test_code_that_a_person_went_back_from_is_not_tried_again_by_itself():
         live(), stable=replace(NEW, fingerprint="code-b"), retired=(Retired(revision=live().stable, at=T0),)
     )
     back = replace(candidate("v1", 1, cause="rollback"), lambda_version="2", fingerprint="code-a")
-    state = moves.enqueue(serving, back, now=T0).after
-    state = moves.start(state, CANARY, Revision(lambda_version="3"), now=T0).after
+    state = queueing.enqueue(serving, back, now=T0).after
+    state = queueing.start(state, CANARY, Revision(lambda_version="3"), now=T0).after
     state = moves.published(state, live().stable, now=T0).after
     state = moves.enter_step(state, "probed", now=T0).after
     state = moves.promoted(state, now=T0).after
@@ -108,9 +108,9 @@ def act(state, action, n):
     if action == "publish":
         return moves.published(state, replace(NEW, lambda_version=str(n + 10)), now=now)
     if action == "enqueue":
-        return moves.enqueue(state, candidate(f"w{n}", n + 2), now=now)
+        return queueing.enqueue(state, candidate(f"w{n}", n + 2), now=now)
     if action == "start":
-        return moves.start(state, CANARY, Revision(lambda_version="1"), now=now)
+        return queueing.start(state, CANARY, Revision(lambda_version="1"), now=now)
     if action == "back":
         return moves.decide_roll_back(state, "bad", actor="ada", now=now)
     verbs = {"step": moves.enter_step, "refuse": moves.refuse}
@@ -165,7 +165,7 @@ def test_a_tampered_ledger_shows():
     """Changing, dropping or reordering an entry is found at the first that no longer follows."""
     state, entries = live(), []
     for n in range(4):
-        change = moves.enqueue(state, candidate(f"w{n}", n + 2), now=T0)
+        change = queueing.enqueue(state, candidate(f"w{n}", n + 2), now=T0)
         state = change.after
         entries.append(change.entry)
 
@@ -178,22 +178,22 @@ def test_a_tampered_ledger_shows():
 def test_a_full_queue_drops_no_way_back():
     """Somebody wants to leave what serves; uploads that come meanwhile push out the oldest upload instead."""
     back = replace(candidate("v1", 1, cause="rollback"), lambda_version="2")
-    state = moves.enqueue(live(), back, now=T0).after
-    for number in range(2, 3 + 2 * moves.QUEUE_LIMIT):
-        state = moves.enqueue(state, candidate(f"v{number}", number), now=T0).after
+    state = queueing.enqueue(live(), back, now=T0).after
+    for number in range(2, 3 + 2 * queueing.QUEUE_LIMIT):
+        state = queueing.enqueue(state, candidate(f"v{number}", number), now=T0).after
 
     assert state.queue[0] == back
-    assert len(state.queue) == moves.QUEUE_LIMIT
-    assert [c.number for c in state.queue[1:]] == list(range(moves.QUEUE_LIMIT + 4, 3 + 2 * moves.QUEUE_LIMIT))
+    assert len(state.queue) == queueing.QUEUE_LIMIT
+    assert [c.number for c in state.queue[1:]] == list(range(queueing.QUEUE_LIMIT + 4, 3 + 2 * queueing.QUEUE_LIMIT))
 
 
 def test_a_queue_full_of_ways_back_keeps_them_all():
     """There are never many, since each begins with the next tick; an upload waits behind them."""
     state = live()
-    for number in range(moves.QUEUE_LIMIT):
+    for number in range(queueing.QUEUE_LIMIT):
         back = replace(candidate(f"v{number}", number, cause="rollback"), lambda_version=str(number))
-        state = moves.enqueue(state, back, now=T0).after
-    state = moves.enqueue(state, candidate("v9", 9), now=T0).after
+        state = queueing.enqueue(state, back, now=T0).after
+    state = queueing.enqueue(state, candidate("v9", 9), now=T0).after
 
-    assert sum(c.cause == "rollback" for c in state.queue) == moves.QUEUE_LIMIT
+    assert sum(c.cause == "rollback" for c in state.queue) == queueing.QUEUE_LIMIT
     assert state.queue[-1].number == 9

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from perch.domain import moves
+from perch.domain import moves, queueing
 from perch.domain.model import Pointer
 from perch.domain.policy import EndpointPolicy, GuardPolicy, RolloutPolicy, Step
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
@@ -54,8 +54,8 @@ def after(change: Change) -> Endpoint:
 
 def shifting(endpoint: Endpoint | None = None, policy: EndpointPolicy = CANARY) -> Endpoint:
     """An endpoint with v2 as revision 3 in its first step."""
-    state = moves.enqueue(endpoint or live(), candidate(), now=T0).after
-    state = moves.start(state, policy, Revision(lambda_version="2"), now=T0).after
+    state = queueing.enqueue(endpoint or live(), candidate(), now=T0).after
+    state = queueing.start(state, policy, Revision(lambda_version="2"), now=T0).after
     revision = Revision(lambda_version="3", fingerprint="code-a", pointer=pointer(), number=2)
     state = moves.published(state, revision, now=T0 + minutes(1)).after
     return moves.enter_step(state, "3 of 3 probes passed", now=T0 + minutes(2)).after

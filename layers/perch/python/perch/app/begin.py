@@ -5,7 +5,7 @@ from __future__ import annotations
 from perch.app.experiment import conduct, keep_braking
 from perch.app.qualify import disqualified
 from perch.app.turn import Turn, View
-from perch.domain import moves
+from perch.domain import queueing
 from perch.domain.experiment_moves import served_split
 from perch.domain.rollout import Candidate, Change, Endpoint, Revision
 
@@ -24,16 +24,16 @@ def consider(turn: Turn, state: Endpoint, last_number: int) -> Change | None:
     waiting = (*state.queue, *((state.rollout.candidate,) if state.rollout else ()))
     if any(known.pointer == candidate.pointer for known in waiting):
         reason = f"{candidate.label} was started by hand already"
-        return moves.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
+        return queueing.pass_over(state, candidate, reason, now=turn.now, kind="RolloutRefused")
     if misfit := version.misfit(turn.policy, turn.world.settings.signing):
-        return moves.pass_over(state, candidate, misfit, now=turn.now, kind="RolloutRefused")
+        return queueing.pass_over(state, candidate, misfit, now=turn.now, kind="RolloutRefused")
     if turn.policy.approval == "manual":
         reason = (
             f"{candidate.label} waits for approval; "
             f"`perch rollouts start {turn.policy.name} {version.version}` starts its rollout"
         )
-        return moves.pass_over(state, candidate, reason, now=turn.now, kind="ApprovalAwaited")
-    return moves.enqueue(state, candidate, now=turn.now)
+        return queueing.pass_over(state, candidate, reason, now=turn.now, kind="ApprovalAwaited")
+    return queueing.enqueue(state, candidate, now=turn.now)
 
 
 def begin(turn: Turn, seen: View) -> Change | str | None:
@@ -45,7 +45,7 @@ def begin(turn: Turn, seen: View) -> Change | str | None:
     state = seen.endpoint
     if state.turns:
         serving = Revision(lambda_version=seen.alias.routing.version)
-        return moves.start(state, turn.policy, serving, now=turn.now)
+        return queueing.start(state, turn.policy, serving, now=turn.now)
     if state.paused:
         braked = keep_braking(turn.world, state, now=turn.now)
         return braked or (f"paused: {state.paused}" if state.queue else None)
@@ -60,14 +60,14 @@ def begin(turn: Turn, seen: View) -> Change | str | None:
         )
         against = disqualified(turn.world, turn.policy, candidate)
         if against is None:
-            return moves.enqueue(state, candidate, now=turn.now)
+            return queueing.enqueue(state, candidate, now=turn.now)
         if state.passed_over != candidate.fingerprint:
             said = f"the code that is deployed is not rolled out with what serves, which goes on as it is: {against}"
-            return moves.pass_over_code(state, candidate.fingerprint, said, now=turn.now)
+            return queueing.pass_over_code(state, candidate.fingerprint, said, now=turn.now)
     fingerprint = seen.latest.fingerprint
     known = (state.stable.fingerprint if state.stable else "", state.passed_over)
     if state.stable and fingerprint in state.failed and fingerprint not in known:
-        return moves.pass_over_code(state, fingerprint, now=turn.now)
+        return queueing.pass_over_code(state, fingerprint, now=turn.now)
     return conduct(turn.world, state, now=turn.now)
 
 

@@ -15,8 +15,8 @@ from perch.app.commit import commit
 from perch.app.qualify import disqualified
 from perch.app.world import World
 from perch.domain import moves
+from perch.domain.change import REASON_LIMIT
 from perch.domain.errors import NotFound, Refused
-from perch.domain.moves import REASON_LIMIT
 from perch.domain.rollout import Change, Endpoint, Phase
 
 

@@ -33,7 +33,7 @@ from perch.aws.store import Stored
 from perch.domain.codec import dump, load
 from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
-from perch.domain.moves import REASON_LIMIT
+from perch.domain.change import REASON_LIMIT
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
 
 Inspect = Callable[[str, bytes], Inspected]

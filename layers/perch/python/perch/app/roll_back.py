@@ -18,7 +18,7 @@ from perch.app.commit import ATTEMPTS
 from perch.app.qualify import first_fit
 from perch.app.settle import settle_roll_back
 from perch.app.world import World
-from perch.domain import moves
+from perch.domain import moves, queueing
 from perch.domain.alarm_seen import speaks_of
 from perch.domain.errors import Conflict, NotReady, Refused
 from perch.domain.names import AlarmName
@@ -181,7 +181,7 @@ def _return_to(world: World, state: Endpoint, to: str | None, reason: str, *, ac
     if target is None:
         raise Refused(f"endpoint {state.name} does not go back: {passed}")
     said = f"{reason} ({passed})" if passed else reason
-    world.registry.commit(moves.enqueue(state, going_back(target, actor=actor), now=now, why=said))
+    world.registry.commit(queueing.enqueue(state, going_back(target, actor=actor), now=now, why=said))
     return Outcome(rolled_back=True, reason=f"going back to {target.label}: {said}")
 
 

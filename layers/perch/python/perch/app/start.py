@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from perch.app.commit import commit
 from perch.app.roll_back import going_back
 from perch.app.world import World
-from perch.domain import moves
+from perch.domain import queueing
 from perch.domain.errors import Refused
 from perch.domain.rollout import Candidate, Change, Endpoint
 
@@ -42,6 +42,6 @@ def start(
             raise Refused(f"{candidate.label} is being rolled out on {endpoint} already, as {state.rollout.id}")
         if state.stable and state.stable.pointer == found.pointer and state.rollout is None and not state.queue:
             raise Refused(f"{candidate.label} serves {endpoint} already")
-        return moves.enqueue(state, candidate, now=now, why=reason)
+        return queueing.enqueue(state, candidate, now=now, why=reason)
 
     return commit(world, endpoint, queue).entry.reason

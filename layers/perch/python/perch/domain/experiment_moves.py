@@ -16,9 +16,10 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from perch.domain.change import change
 from perch.domain.errors import NotFound, Refused
 from perch.domain.experiment import Experiment, Split, Variant, check_variants, parts_of
-from perch.domain.moves import change, enqueue
+from perch.domain.queueing import enqueue
 from perch.domain.ramp import ramp, whole
 from perch.domain.rollout import Candidate, Change, Endpoint
 
