@@ -30,10 +30,10 @@ from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
 from perch.artifacts import Inspected, inspect
 from perch.aws.store import Stored
+from perch.domain.change import REASON_LIMIT
 from perch.domain.codec import dump, load
 from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
 from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
-from perch.domain.change import REASON_LIMIT
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
 
 Inspect = Callable[[str, bytes], Inspected]
