@@ -46,6 +46,8 @@ XGBOOST: dict[str, dict[str, Any]] = {
     "tags": {"objective": "binary:logistic", "multi_strategy": "multi_output_tree"},
     "dart of classes": {"objective": "multi:softmax", "num_class": 3, "booster": "dart", "rate_drop": 0.5},
     "own": {"objective": lambda sums, rows: (sums - rows.get_label(), np.ones_like(sums))},
+    "line": {"objective": "binary:logistic", "booster": "gblinear"},
+    "lines of classes": {"objective": "multi:softprob", "num_class": 3, "booster": "gblinear"},
 }
 LIGHTGBM: dict[str, dict[str, Any]] = {
     "binary": {"objective": "binary"},
@@ -72,6 +74,8 @@ LIGHTGBM: dict[str, dict[str, Any]] = {
     "ranks": {"objective": "lambdarank"},
     "ranks at random": {"objective": "rank_xendcg"},
     "own": {"objective": lambda sums, rows: (sums - rows.get_label(), np.ones_like(sums))},
+    "lines": {"objective": "regression", "linear_tree": True, "linear_lambda": 0.1},
+    "lines of classes": {"objective": "multiclass", "num_class": 3, "linear_tree": True},
     "own classes": {
         "objective": lambda sums, rows: (sums - np.eye(3)[rows.get_label().astype(int)], np.ones_like(sums)),
         "num_class": 3,
@@ -98,7 +102,7 @@ def targets(kind: str, sums: NDArray[Any]) -> NDArray[Any]:
         return np.stack([sums > 0, sums > 1], axis=1)
     if kind in ("share", "odds"):
         return np.asarray(1 / (1 + np.exp(-sums)))
-    if kind in ("numbers", "stumps", "quantiles", "roots", "own"):
+    if kind in ("numbers", "stumps", "quantiles", "roots", "own", "lines"):
         return sums
     return np.asarray({"counts": np.abs(sums).round(), "hazards": np.abs(sums) + 0.1}.get(kind, sums > 0))
 
@@ -329,7 +333,8 @@ def test_a_tree_may_be_deep_and_not_deeper() -> None:
     [
         (("objective", "name"), "binary:fringe", "objective"),
         (("objective", "name"), "multi:softprob", "not served"),
-        (("gradient_booster", "name"), "gblinear", "booster"),
+        (("gradient_booster", "name"), "gbforest", "booster"),
+        (("gradient_booster", "name"), "gblinear", "0 finite or infinite weights"),
         (("learner_model_param", "num_feature"), "1000000000", "features"),
         (("learner_model_param", "num_class"), "1000000000", "not served"),
         (("learner_model_param", "base_score"), "NaN", "base_score"),
@@ -359,7 +364,7 @@ def test_what_the_header_says_is_checked(path: tuple[str, ...], value: Any, word
         ("objective=binary sigmoid:1", "objective=binary sigmoid:0", "sigmoid"),
         ("max_feature_idx=3", "max_feature_idx=999999999", "features"),
         ("num_tree_per_iteration=1", "num_tree_per_iteration=3", "outputs"),
-        ("is_linear=0", "is_linear=1", "linear"),
+        ("is_linear=0", "is_linear=1", "num_features is missing"),
         ("num_cat=0", "num_cat=2", "cat_boundaries"),
         ("decision_type=[0-9]+", "decision_type=11", "cat_boundaries"),
         ("num_leaves=[0-9]+", "num_leaves=1000000000", "whole number"),
@@ -378,6 +383,28 @@ def test_a_lightgbm_text_is_checked_as_well(old: str, new: str, words: str) -> N
     assert count
     with pytest.raises(ArtifactRefused, match=words):
         inspect("m.lgb", spoilt.encode())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("num_features=[0-9]+", "num_features=99", "numbers where"),
+        ("num_features=[0-9]+", "num_features=-1", "factors"),
+        ("num_features=[0-9]+", "num_features=9000000000000000000", "factors"),
+        ("leaf_features=[0-9]+", "leaf_features=4", "feature 4 of 4"),
+        ("leaf_features=[0-9]+", "leaf_features=-1", "feature -1 of 4"),
+        ("leaf_coeff=[^ ]+", "leaf_coeff=inf", "no finite number"),
+        ("leaf_const=[^ ]+", "leaf_const=nan", "no finite number"),
+    ],
+)
+def test_linear_leaves_that_are_none_are_refused(old: str, new: str, words: str) -> None:
+    """Their lists, features and factors."""
+    head, _, second = leafwise("lines").model_to_string().partition("Tree=1")  # the first has constants alone
+    assert re.search(r"leaf_features=[0-9]", second)
+    spoilt, count = re.subn(old, new, second, count=1)
+    assert count
+    with pytest.raises(ArtifactRefused, match=words):
+        inspect("m.lgb", f"{head}Tree=1{spoilt}".encode())
 
 
 @pytest.mark.parametrize(("child", "words"), [("left_child", "two ways"), ("right_child", "two ways")])

@@ -6,9 +6,7 @@ Where a row goes is LightGBM's rule: at most the threshold, in double precision;
 node (nothing, then NaN is 0; NaN; or zero and NaN). Categories that a node names go left; all others, what is missing
 and what is no category (-1 and below) go right (`lightgbm_categories`). The saved file ends at the best iteration by
 itself. A model that was trained with a function of the user's own has no objective: its sums are the answer, as they
-are LightGBM's.
-
-Left out, and refused in words: linear trees.
+are LightGBM's. Leaves may be linear functions (`linear_tree`).
 """
 
 from __future__ import annotations
@@ -168,13 +166,12 @@ def _forest(header: Block, blocks: Sequence[Block], end: Sequence[str]) -> Fores
 
 def _part(block: Block, number: int, target: int, share: int, kinds: NDArray[np.bool_], room: int) -> Trees:
     """One tree of at most `room` categories. Marks in `kinds` which features count what as missing."""
-    if _whole(block, "is_linear", "0"):
-        raise ArtifactRefused(f"tree {number} has linear leaves, which are not served; train with linear_tree=false")
     leaves = _whole(block, "num_leaves")
     if not 1 <= leaves <= MAX_LEAVES:
         raise ArtifactRefused(f"tree {number} has {leaves:,} leaves; 1 to {MAX_LEAVES:,} are served")
     inner = leaves - 1
     value = _numbers(block, "leaf_value", leaves, float) / share
+    value, functions = _linear(block, value, share) if _whole(block, "is_linear", "0") else (value, {})
     if inner:
         decision = _numbers(block, "decision_type", inner, int)
         feature = _numbers(block, "split_feature", inner, int)
@@ -201,7 +198,28 @@ def _part(block: Block, number: int, target: int, share: int, kinds: NDArray[np.
         roots=np.zeros(1, dtype=np.int64),
         targets=np.array([target], dtype=np.int64),
         members=_members(block, np.flatnonzero(chosen), numbers, number, room),
+        **functions,
     )
+
+
+def _linear(block: Block, value: NDArray[Any], share: int) -> tuple[NDArray[Any], dict[str, Any]]:
+    """The values of a tree's leaves, and the linear functions of those that have any."""
+    leaves, inner = len(value), len(value) - 1
+    sizes = _numbers(block, "num_features", leaves, int)
+    if ((sizes < 0) | (sizes > MAX_LEAVES)).any() or (count := int(sizes.sum())) > MAX_LEAVES:
+        raise ArtifactRefused(f"the leaves of a tree have more than {MAX_LEAVES:,} factors, or fewer than none")
+    constants = _numbers(block, "leaf_const", leaves, float) / share
+    value = np.where(sizes > 0, value, constants)
+    if not count:
+        return value, {}
+    # The lists of all leaves, which LightGBM parts by one more space.
+    lists = {name: " ".join(block.get(name, "").split()) for name in ("leaf_features", "leaf_coeff")}
+    owners = inner + np.repeat(np.arange(leaves), sizes)
+    return value, {
+        "terms": np.stack([owners, _numbers(lists, "leaf_features", count, int)], axis=1),
+        "factors": _numbers(lists, "leaf_coeff", count, float) / share,
+        "constants": np.concatenate([np.zeros(inner), constants]),
+    }
 
 
 def _members(

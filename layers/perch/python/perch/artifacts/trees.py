@@ -9,7 +9,7 @@ reached in two ways (so no cycle), no deeper than `MAX_DEPTH`, finite numbers, f
 reaches is left out.
 
 A node splits by a number or by categories. What categories are called is `columns`, and how their sets are asked in
-ONNX `category_sets`. Left out of both formats, and refused in words: leaves that are linear functions.
+ONNX `category_sets`. A leaf adds a number, or a linear function of the row (`linear_leaves`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from .category_sets import check_sets
 from .columns import Columns, check_columns
 from .errors import ArtifactRefused
+from .linear_leaves import check_leaves
 from .served import check_served
 from .signature import Signature, Tensor
 
@@ -41,8 +42,12 @@ LINKS = ("identity", "sigmoid", "softmax", "exp", "step", "square", "softplus")
 """What turns sums of leaves into an answer; a step is 1 above 0, a square keeps its sign, softplus is log(1 + exp)."""
 
 
-def _no_members() -> NDArray[np.int64]:
+def _no_pairs() -> NDArray[np.int64]:
     return np.zeros((0, 2), dtype=np.int64)
+
+
+def _no_numbers() -> NDArray[np.float64]:
+    return np.zeros(0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -54,6 +59,9 @@ class Trees:
 
     `members` are pairs (node, category). A node that has any splits by categories and not by `value`: a row goes left
     if its category is among them.
+
+    `terms` are pairs (leaf, feature), each with a factor. In place of its `value`, a leaf adds its constant and its
+    factors times the features, unless one of these is missing. Without terms, `constants` may be empty.
     """
 
     left: NDArray[np.int64]
@@ -63,7 +71,10 @@ class Trees:
     missing_left: NDArray[np.bool_]
     roots: NDArray[np.int64]
     targets: NDArray[np.int64]
-    members: NDArray[np.int64] = field(default_factory=_no_members)
+    members: NDArray[np.int64] = field(default_factory=_no_pairs)
+    terms: NDArray[np.int64] = field(default_factory=_no_pairs)
+    factors: NDArray[Any] = field(default_factory=_no_numbers)
+    constants: NDArray[Any] = field(default_factory=_no_numbers)
 
     @property
     def categorical(self) -> NDArray[np.bool_]:
@@ -87,6 +98,7 @@ class Forest:
         scale: what the sums are multiplied with before a sigmoid.
         zero_missing: features of which 0 counts as missing, and whatever is no farther from it than `zero`.
         first_category: the least number that is a category; what is below it, is in no set.
+        weights: what a feature adds to each target beside the trees, for each unit of it (features by targets).
     """
 
     trees: Trees
@@ -99,11 +111,13 @@ class Forest:
     zero_missing: tuple[int, ...] = ()
     zero: float = 0.0
     first_category: float = 0.0
+    weights: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         """Make sure that it can be asked. Raises `ArtifactRefused`."""
         check_columns(self.columns)
         check_sets(self.trees)
+        check_leaves(self.trees)
         check_served(self.signature, "encode categories as numbers before training")
 
     @property
@@ -165,7 +179,21 @@ def grow(parts: Sequence[Trees], features: int) -> Trees:
         roots=place[all_trees.roots],
         targets=all_trees.targets,
         members=_placed(all_trees.members, place),
+        **_leaves(all_trees, place, order, features),
     )
+
+
+def _leaves(trees: Trees, place: NDArray[np.int64], order: NDArray[np.int64], features: int) -> dict[str, Any]:
+    """Terms of leaves that were reached, by their new places. Raises `ArtifactRefused`."""
+    if not len(trees.terms):
+        return {}
+    if not (np.isfinite(trees.factors).all() and np.isfinite(trees.constants[order]).all()):
+        raise ArtifactRefused("a leaf has a factor or a constant that is no finite number")
+    if (wrong := (trees.terms[:, 1] < 0) | (trees.terms[:, 1] >= features)).any():
+        raise ArtifactRefused(f"a leaf asks for feature {trees.terms[wrong, 1][0]} of {features}")
+    kept = place[trees.terms[:, 0]] >= 0
+    terms = np.stack([place[trees.terms[kept, 0]], trees.terms[kept, 1]], axis=1)
+    return {"terms": terms, "factors": trees.factors[kept], "constants": trees.constants[order]}
 
 
 def _placed(members: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -191,7 +219,7 @@ def _joined(parts: Sequence[Trees]) -> Trees:
         raise ArtifactRefused(f"the model has {sum(sizes):,} nodes; at most {MAX_NODES:,} are served")
     if (count := sum(len(part.members) for part in parts)) > MAX_MEMBERS:
         raise ArtifactRefused(f"the nodes name {count:,} categories; at most {MAX_MEMBERS:,} are served")
-    offset, lefts, rights, roots, members = 0, [], [], [], []
+    offset, lefts, rights, roots, members, terms = 0, [], [], [], [], []
     for number, (part, size) in enumerate(zip(parts, sizes, strict=True)):
         arrays = (part.right, part.feature, part.value, part.missing_left)
         if size == 0 or any(len(array) != size for array in arrays):
@@ -206,6 +234,7 @@ def _joined(parts: Sequence[Trees]) -> Trees:
         rights.append(np.where(part.right < 0, -1, part.right + offset))
         roots.append(part.roots + offset)
         members.append(part.members + np.array([offset, 0]))
+        terms.append(part.terms + np.array([offset, 0]))
         offset += size
     return Trees(
         left=np.concatenate(lefts),
@@ -216,6 +245,9 @@ def _joined(parts: Sequence[Trees]) -> Trees:
         roots=np.concatenate(roots),
         targets=np.concatenate([part.targets for part in parts]),
         members=np.concatenate(members),
+        terms=np.concatenate(terms),
+        factors=np.concatenate([part.factors for part in parts]),
+        constants=np.concatenate([part.constants if len(part.constants) else part.value for part in parts]),
     )
 
 

@@ -1,7 +1,7 @@
 """A forest as an ONNX model: one TreeEnsemble, and the few operators that turn its sums into an answer.
 
     features, or one input a column ─► [names to codes] ─► [zeros to NaN] ─► [sets of categories as columns]
-      ─► TreeEnsemble ─► + base ─► sigmoid, softmax, exp … ─► label, probabilities | value
+      ─► TreeEnsemble [─► linear leaves] ─► + base ─► sigmoid, softmax, exp … ─► label, probabilities | value
 
 Comparisons are made in the type and with the operator of the library that grew the trees (XGBoost: `<` of float32;
 LightGBM: `<=` of float64), so that every row goes the same way, also at a threshold. Sums are the same up to the order
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .category_sets import append_columns, without_sets
 from .columns import encode
+from .linear_leaves import append_leaves, numbered
 from .onnx_bytes import element, model, node, rows
 from .outputs import OUTPUT_KEY
 from .signature import Tensor
@@ -27,20 +28,25 @@ _AT_MOST, _BELOW = 0, 1  # modes of a node: <= and <
 
 def to_onnx(forest: Forest) -> bytes:
     """Return the bytes of the ONNX model."""
-    dtype, trees = forest.columns.dtype, forest.trees
+    dtype, trees, targets = forest.columns.dtype, forest.trees, len(forest.base)
     constants: dict[str, NDArray[Any]] = {"/base": forest.base.astype(dtype)}
     nodes: list[bytes] = []
-    given = encode(forest.columns, nodes, constants)
+    rows = given = encode(forest.columns, nodes, constants)
     if forest.zero_missing:
         given = _without_zeros(forest, given, nodes, constants)
     if len(trees.members):
         trees, sets = without_sets(trees, forest.features)
         given = append_columns(sets, given, forest.first_category, dtype, nodes, constants)
-    attributes = _ensemble(trees, inclusive=forest.inclusive, targets=len(forest.base))
-    nodes += [
-        node("TreeEnsemble", [given], ["/sums"], attributes, domain="ai.onnx.ml"),
-        node("Add", ["/sums", "/base"], ["/raw"]),
-    ]
+    linear = len(trees.terms) > 0
+    asked = numbered(trees) if linear else trees
+    attributes = _ensemble(
+        asked, inclusive=forest.inclusive, targets=int(asked.targets.max()) + 1 if linear else targets
+    )
+    nodes.append(node("TreeEnsemble", [given], ["/leaves" if linear else "/sums"], attributes, domain="ai.onnx.ml"))
+    if linear:
+        append_leaves(trees, rows, forest.features, targets, nodes, constants)
+    sums = "/sums" if forest.weights is None else _linear(forest.weights, rows, nodes, constants)
+    nodes.append(node("Add", [sums, "/base"], ["/raw"]))
     _answer(forest, nodes, constants)
     signature = forest.signature
     return model(
@@ -59,6 +65,18 @@ def _declared(tensor: Tensor) -> bytes:
     """A tensor of the signature as ONNX says it."""
     _, *columns = tensor.shape or ()
     return rows(tensor.name, _ELEMENTS[tensor.datatype], columns[0] if columns else None)
+
+
+def _linear(weights: NDArray[Any], given: str, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> str:
+    """Add what each feature weighs; one that is missing weighs nothing."""
+    constants |= {"/weights": weights, "/no weight": np.array(0, dtype=weights.dtype)}
+    nodes += [
+        node("IsNaN", [given], ["/weighs nothing"]),
+        node("Where", ["/weighs nothing", "/no weight", given], ["/weighed"]),
+        node("MatMul", ["/weighed", "/weights"], ["/line"]),
+        node("Add", ["/sums", "/line"], ["/sums and line"]),
+    ]
+    return "/sums and line"
 
 
 def _without_zeros(forest: Forest, given: str, nodes: list[bytes], constants: dict[str, NDArray[Any]]) -> str:

@@ -11,8 +11,10 @@ into the leaves. A tree of leaves with several values becomes one tree an output
 Categories that a node names go right, all others left; what is none (below 0) goes left, what is missing where the node
 says (`xgboost_categories`).
 
-Left out, and refused in words: gblinear, leaves of several values as XGBoost wrote them before 3.2, XGBoost's old
-binary format and pickles.
+A linear booster (gblinear) is weights and one tree that adds nothing.
+
+Left out, and refused in words: leaves of several values as XGBoost wrote them before 3.2, XGBoost's old binary format
+and pickles.
 """
 
 from __future__ import annotations
@@ -106,10 +108,11 @@ class _BoosterParam(msgspec.Struct):
 
 
 class _Model(msgspec.Struct):
-    gbtree_model_param: _BoosterParam
-    trees: list[_Tree]
-    tree_info: list[int]
+    gbtree_model_param: _BoosterParam = msgspec.field(default_factory=_BoosterParam)
+    trees: list[_Tree] = []
+    tree_info: list[int] = []
     cats: Cats = msgspec.field(default_factory=Cats)
+    weights: list[float] = []
 
 
 class _Nested(msgspec.Struct):
@@ -220,6 +223,7 @@ def _forest(learner: _Learner) -> tuple[Forest, int | None]:
     targets = max(count, several, 1)
     if targets > MAX_TARGETS or (count > 1) != (objective.link == "softmax") or (count > 1 and several > 1):
         raise ArtifactRefused(f"{targets} outputs of objective {name!r} are not served")
+    linear = _weights(learner.gradient_booster, features, targets)
     trees, info, weights = _trees(learner.gradient_booster)
     used = _best(learner, trees, targets)
     if used is not None:
@@ -232,6 +236,10 @@ def _forest(learner: _Learner) -> tuple[Forest, int | None]:
         for number, one in enumerate(zip(trees, info, weights, strict=True))
         for part in _parts(*one, number, targets)
     ]
+    base = _base(param.base_score, objective.base, targets)
+    if linear is not None:
+        # XGBoost begins every output of a linear model with the first of its scores.
+        parts, base = [_NOTHING], base[0] + linear[-1]
     forest = Forest(
         trees=grow(parts, features),
         columns=Columns(
@@ -242,23 +250,44 @@ def _forest(learner: _Learner) -> tuple[Forest, int | None]:
             known_only=True,
         ),
         inclusive=False,
-        base=_base(param.base_score, objective.base, targets),
+        base=base,
         link=objective.link,
         classes=objective.classes and several < 2,  # several yes-or-no answers are no classes
+        weights=None if linear is None else linear[:-1],
     )
     return forest, used
 
 
 def _model(booster: _Booster) -> _Model:
-    if booster.name not in ("gbtree", "dart"):
-        raise ArtifactRefused(
-            f"the booster {booster.name[:60]!r} is not served; gbtree and dart are. Export a linear model to ONNX"
-        )
+    if booster.name not in ("gbtree", "dart", "gblinear"):
+        raise ArtifactRefused(f"the booster {booster.name[:60]!r} is not served; gbtree, dart and gblinear are")
     nested = booster.gbtree.model if booster.gbtree is not None else None
-    model = booster.model if booster.name == "gbtree" else nested
+    model = nested if booster.name == "dart" else booster.model
     if model is None:
         raise ArtifactRefused("the file is not a readable XGBoost model: it has no trees")
     return model
+
+
+def _weights(booster: _Booster, features: int, targets: int) -> NDArray[np.float32] | None:
+    """What each feature weighs for each output, and at last what is added without any; None where there are trees."""
+    if booster.name != "gblinear":
+        return None
+    found = _floats(_model(booster).weights)
+    if len(found) != (features + 1) * targets or not np.isfinite(found).all():
+        raise ArtifactRefused(f"{features} features and {targets} outputs have {len(found)} finite or infinite weights")
+    return found.reshape(features + 1, targets)
+
+
+_NOTHING = Trees(
+    left=np.array([-1]),
+    right=np.array([-1]),
+    feature=np.array([0]),
+    value=np.zeros(1, dtype=np.float32),
+    missing_left=np.array([False]),
+    roots=np.array([0]),
+    targets=np.array([0]),
+)
+"""A tree that adds nothing, for a model without any."""
 
 
 def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[float]]:
@@ -272,7 +301,7 @@ def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[
 
 def _best(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int | None:
     said = learner.attributes.get("best_iteration")
-    if said is None:
+    if said is None or learner.gradient_booster.name == "gblinear":  # which keeps one set of weights
         return None
     best, each = _whole(said), _each(learner, trees, targets)
     if each < 1 or (best + 1) * each > len(trees):

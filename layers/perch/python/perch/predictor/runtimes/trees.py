@@ -1,7 +1,7 @@
 """Gradient-boosted trees on onnxruntime: read in Python, checked, written as ONNX in memory, run like any ONNX file.
 
-A node that splits by categories is a column that every row gets (`perch.artifacts.category_sets`), so many rows of a
-model with many such nodes are run in parts.
+A node that splits by categories is a column that every row gets (`perch.artifacts.category_sets`), and a linear leaf
+has a place for each of its factors (`perch.artifacts.linear_leaves`), so many rows of such a model are run in parts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from perch.artifacts.data import Data
 from perch.artifacts.lightgbm_file import read_lightgbm
+from perch.artifacts.linear_leaves import width_of
 from perch.artifacts.trees import Forest
 from perch.artifacts.trees_onnx import to_onnx
 from perch.artifacts.xgboost_file import read_xgboost
@@ -21,7 +22,7 @@ from perch.artifacts.xgboost_file import read_xgboost
 from .onnx import OnnxModel
 
 _CELLS = 1_000_000
-"""Columns of sets times rows that are run at once; each takes up to 40 bytes on its way."""
+"""Columns of sets, or places of factors, times rows that are run at once; each takes up to 60 bytes on its way."""
 
 
 class TreesModel(OnnxModel):
@@ -31,7 +32,9 @@ class TreesModel(OnnxModel):
         super().__init__(to_onnx(forest))
         self.signature = forest.signature
         self._texts = {one.name: forest.columns.gap for one in self.signature.inputs if one.datatype == "BYTES"}
-        self._most = max(1, _CELLS // max(1, int(np.count_nonzero(forest.trees.categorical))))
+        trees = forest.trees
+        cells = int(np.count_nonzero(trees.categorical)) + len(trees.roots) * width_of(trees)
+        self._most = max(1, _CELLS // max(1, cells))
 
     def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
         """All outputs, from inputs by name."""
