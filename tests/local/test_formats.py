@@ -36,6 +36,7 @@ strategy = "direct"
     for runtime in RUNTIMES
 )
 ROWS = [[0.5, -1.0, 2.0]]
+RANGES = {"features": ["age", "income", "debt"], "inputs": {"age": {"max": 1}, "3": {"min": 0}}}
 SIGNATURE = {
     "inputs": [{"name": "X", "datatype": "FP64", "shape": [-1, 3]}],
     "outputs": [{"name": "label", "datatype": "BOOL", "shape": [-1]}],
@@ -76,18 +77,24 @@ def test_every_format_has_a_good_file() -> None:
 
 @pytest.mark.parametrize(("kind", "runtime"), PAIRS, ids=[f"{kind} on {runtime}" for kind, runtime in PAIRS])
 def test_a_file_of_each_format_goes_into_service_on_each_runtime(cloud: Trial, kind: str, runtime: str) -> None:
-    """What can run code only signed, and where it is allowed."""
+    """What can run code only signed, and where it is allowed; what it takes is said beside it, and held to."""
     file, build = GOOD[kind]
     data, endpoint, version = build(), f"on-{runtime}", cloud.new_version()
     folder = f"models/{endpoint}/{version}"
     fmt = FORMATS[kind.split(" ", maxsplit=1)[0]]
+    manifest = {"artifact": file, "ranges": RANGES, **({"signature": SIGNATURE} if fmt.declared else {})}
+    files = {"perch.json": json.dumps(manifest).encode(), file: data}
     if fmt.code:
-        manifest = {"artifact": file, **({"signature": SIGNATURE} if fmt.declared else {})}
-        put_signed(cloud, folder, {file: data, "perch.json": json.dumps(manifest).encode()})
+        put_signed(cloud, folder, files)
     else:
         assert inspect(file, data).code == ""
-        cloud.put(f"{folder}/{file}", data)
+        for name, content in files.items():
+            cloud.put(f"{folder}/{name}", content)
     served(cloud, endpoint, version)
+    refused = [cloud.predict(endpoint, [row]) for row in ([2.0, 0.0, 0.0], [0.0, 0.0, -1.0])]
+    assert [answer.status for answer in refused] == [400, 400]
+    assert refused[0].body["error"] == "'age' in row 1 is 2.0; at most 1 is taken"
+    assert refused[1].body["error"] == "column 3 in row 1 is -1.0; at least 0 is taken"
 
 
 def test_an_mlflow_folder_goes_into_service(cloud: Trial) -> None:

@@ -1,8 +1,10 @@
-"""The signature that a manifest declares, for formats whose files cannot say it themselves (`Format.declared`).
+"""What a manifest declares of a model's inputs: their ranges, and the signature where the file cannot say it itself.
 
     "signature": {"inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}], "outputs": […]}
+    "ranges":    {"features": ["age", …], "inputs": {"age": {"min": 0}}}        as `perch.artifacts.ranges` has them
 
-It is the author's word, as every signature is; the probes of a candidate are made from it, and show whether it holds.
+The signature is only taken of formats that need it (`Format.declared`), ranges of all. They are the author's word, as
+every signature is; the probes of a candidate are made from them, and show whether they hold.
 """
 
 from __future__ import annotations
@@ -12,13 +14,31 @@ from dataclasses import replace
 from typing import Any
 
 from perch.artifacts import ArtifactRefused, Inspected, Signature
+from perch.artifacts.ranges import add_ranges
 from perch.artifacts.served import check_served
 from perch.domain.errors import Invalid
 from perch.domain.formats import FORMATS
 from perch.domain.names import MANIFEST
 
+RANGES = "ranges"
 _EXAMPLE = '{"inputs": [{"name": "features", "datatype": "FP64", "shape": [-1, 4]}], "outputs": […]}'
 _WAY_OUT = "write -1 for a size that may vary"
+
+
+def as_declared(inspected: Inspected, manifest: Mapping[str, Any]) -> Inspected:
+    """Return what was found, with what its manifest declares of it.
+
+    Raises:
+        Invalid: a signature is missing, or not like the example above.
+        ArtifactRefused: nobody could ask a model of such a signature, or the ranges do not fit it.
+    """
+    found = with_signature(inspected, manifest)
+    if RANGES not in manifest:
+        return found
+    try:
+        return replace(found, signature=add_ranges(found.signature, manifest[RANGES]))
+    except ArtifactRefused as refused:
+        raise ArtifactRefused(f"{MANIFEST}: {refused.reason}") from refused
 
 
 def with_signature(inspected: Inspected, manifest: Mapping[str, Any]) -> Inspected:

@@ -23,8 +23,8 @@ from datetime import datetime
 from typing import Any
 
 from perch.app.apart import DiedApart, apart
-from perch.app.complete import Complete, Waits, complete
-from perch.app.declared_signature import with_signature
+from perch.app.complete import Complete, Manifest, Waits, complete
+from perch.app.declared_signature import RANGES, as_declared
 from perch.app.probe import unfit
 from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
@@ -33,8 +33,9 @@ from perch.aws.store import Stored
 from perch.domain.change import REASON_LIMIT
 from perch.domain.codec import dump, load
 from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
-from perch.domain.model import ModelVersion, Pointer, Probe, Rejection
+from perch.domain.model import ModelVersion, Probe, Rejection
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
+from perch.domain.pointer import Beside, Pointer
 
 Inspect = Callable[[str, bytes], Inspected]
 
@@ -126,7 +127,7 @@ def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_
         if len(files.all) == 1:
             raise
         raise Invalid(f"{name}: {refused}") from refused  # the reason stands beside each file of the folder
-    inspected = with_signature(inspected, manifest)
+    inspected = as_declared(inspected, manifest)
     metadata = manifest.get("metadata", {})
     if not isinstance(metadata, dict):
         raise Invalid(f"{MANIFEST}: metadata must be an object")
@@ -141,6 +142,7 @@ def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_
             format=inspected.format,
             signed_by=signer,
             harmless=not inspected.code,
+            manifest=_pinned(files.manifest) if files.manifest and RANGES in manifest else None,
         ),
         number=0,
         runtimes=inspected.runtimes,
@@ -151,6 +153,12 @@ def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_
         probes=_probes(manifest, inspected),
         key_hint=hint,
     )
+
+
+def _pinned(manifest: Manifest) -> Beside:
+    """Say which manifest it is: the predictor reads the ranges out of the very bytes that were looked at here."""
+    sha256 = hashlib.sha256(manifest.data).hexdigest()
+    return Beside(version_id=manifest.stored.version_id, sha256=sha256, size=len(manifest.data))
 
 
 def _inspected(look_into: Inspect, name: str, data: bytes) -> Inspected:
@@ -224,7 +232,9 @@ def _known(world: World, upload: Upload, known: ModelVersion, version: ModelVers
             f"never changes; that of {signed_by} is not taken"
         )
         return _rejected(world, upload, stored, parts, reason)
-    late = "manifest" if (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ())) else ""
+    said = (version.metadata, version.probes) not in ((known.metadata, known.probes), ({}, ()))
+    ranged = version.pointer.manifest is not None and version.signature != known.signature
+    late = "manifest" if said or ranged else ""
     if signed_by and not pinned.signed_by:
         late = "signature"
     if late:
@@ -245,8 +255,9 @@ def _same_again(world: World, upload: Upload, known: ModelVersion) -> Registered
 
 
 def _made_of(version: ModelVersion, stored: Stored) -> bool:
-    """Whether a version is this very object."""
-    return (version.pointer.key, version.pointer.version_id) == (stored.key, stored.version_id)
+    """Whether a version is this very object, or has it as the manifest that its predictor reads."""
+    pointers = (version.pointer, version.pointer.manifest_pointer)
+    return any((one.key, one.version_id) == (stored.key, stored.version_id) for one in pointers if one)
 
 
 def _announced(world: World, version: ModelVersion, *, status: str) -> Registered:

@@ -5,8 +5,11 @@
                                "2": {"min": 0},                          or by its number, from 1
                                "town": {"values": ["Bern", "Chur"]}}}
 
-They stand in ONNX `metadata_props` or the `__metadata__` of a safetensors header, so they are part of the bytes that
-are hashed, signed and verified, and reach the predictor without a channel of their own. `declare` writes them.
+They stand where the format has room for its author's texts: in ONNX `metadata_props`, the `__metadata__` of a
+safetensors header, the members `extra/` of `.pt2` and TorchScript archives, beside a state dict. So they are part of
+the bytes that are hashed, signed and verified. `declare` writes them into the first two. Trees, skops files and pickles
+have no such room; of these, and of any other, they may stand in `perch.json` as `"ranges"` (`add_ranges`), which then
+travels with the artifact: pinned in the pointer, fetched and verified as it is (`perch.predictor.beside`).
 
 Left to others: comparing a request with them (`perch.predictor.limits`).
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .errors import ArtifactRefused
@@ -65,6 +69,25 @@ def parse_ranges(document: Any, signature: Signature) -> Ranges:
         features=tuple(features),
         rules=tuple((name, _range(name, rule, known)) for name, rule in rules.items()),
     )
+
+
+def add_ranges(signature: Signature, document: Any) -> Signature:
+    """Return a signature with the ranges of a manifest, beside those that the file has of its own.
+
+    Raises:
+        ArtifactRefused: they are not like above or do not fit, or the file says something of the same input or column.
+    """
+    known = signature.ranges or Ranges()
+    if isinstance(document, dict) and known.features:
+        document = {"features": list(known.features), **document}
+    declared = parse_ranges(document, signature)
+    if known.features and declared.features != known.features:
+        raise ArtifactRefused(
+            f"the columns are named {', '.join(known.features[:20])} in the file, and otherwise beside it"
+        )
+    if twice := dict(known.rules).keys() & dict(declared.rules).keys():
+        raise ArtifactRefused(f"the file itself says what {min(twice)!r} may be; say it in one place")
+    return replace(signature, ranges=replace(declared, rules=(*known.rules, *declared.rules)))
 
 
 def declare(data: bytes, document: Mapping[str, Any]) -> bytes:

@@ -57,6 +57,10 @@ def push(
     probes: Annotated[
         Path | None, typer.Option(help='JSON list of golden requests: {"features": [[…]], "expect": {…}}.')
     ] = None,
+    ranges: Annotated[
+        Path | None,
+        typer.Option(help='JSON of what inputs may be: {"features": [names], "inputs": {"age": {"min": 0}}}.'),
+    ] = None,
     sign: Annotated[Path | None, typer.Option(help="Sign it with this private key, as `perch sign` does.")] = None,
     kms: Annotated[str | None, typer.Option(help="Sign it with this key in KMS.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is registered or refused.")] = True,
@@ -70,7 +74,7 @@ def push(
     place: Context = ctx.obj
     signer = signer_of(place, sign, kms) if sign or kms else None
     said = metadata_of(metric, dataset, meta)
-    upload = read_upload(path, model=model, version=version, metadata=said, probes=probes, signer=signer)
+    upload = read_upload(path, model=model, version=version, metadata=said, probes=probes, signer=signer, ranges=ranges)
     key = _key_of(place, upload)
     if place.settings.signing.required and upload.signature is None:
         raise Refused("this deployment takes signed models only: push with --sign or --kms, or a folder with model.sig")

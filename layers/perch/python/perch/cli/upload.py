@@ -1,6 +1,6 @@
 """What `perch push` uploads: an artifact, what is said of it, and who signed it; refused here if it would be there.
 
-FILE              the artifact; metrics, dataset, probes and a signature are made into `perch.json` and `model.sig`
+FILE              the artifact; metrics, dataset, probes, ranges and a signature become `perch.json` and `model.sig`
 FOLDER            the artifact that its `perch.json` names, or the only one; these files go up as they are. Of an MLflow
                   folder the model's own file, with a `perch.json` made of what its `MLmodel` says
 --sign, --kms     the signature covers the artifact and the manifest, which says what model and version they are
@@ -56,7 +56,14 @@ class Upload:
 
 
 def read_upload(
-    path: Path, *, model: str, version: str, metadata: Mapping[str, Any], probes: Path | None, signer: Signer | None
+    path: Path,
+    *,
+    model: str,
+    version: str,
+    metadata: Mapping[str, Any],
+    probes: Path | None,
+    signer: Signer | None,
+    ranges: Path | None = None,
 ) -> Upload:
     """Read a file or a folder, and refuse here what registration would refuse.
 
@@ -67,7 +74,7 @@ def read_upload(
     check_name("model", model)
     check_name("version", version)
     if path.is_dir():
-        if metadata or probes:
+        if metadata or probes or ranges:
             raise Invalid(f"{path} is a folder; what is to be said of it stands in its {MANIFEST}")
         return _of_folder(path, model, version, signer)
     if not path.is_file():
@@ -81,6 +88,9 @@ def read_upload(
         document["metadata"] = metadata
     if probes:
         document["probes"] = _probes(probes, inspected)
+    if ranges:
+        document["ranges"] = _json(ranges)
+    _check_declared(path.name, inspected, document)
     manifest = json.dumps({"artifact": path.name, **document}, indent=1).encode() if document else None
     signature = _signed(model, path.name, data, manifest, signer) if signer else None
     return Upload(file=path.name, model=model, version=version, data=data, manifest=manifest, signature=signature)
@@ -96,7 +106,7 @@ def _of_folder(folder: Path, model: str, version: str, signer: Signer | None) ->
     signature = files.pop(SIGNATURE).read_bytes() if SIGNATURE in files else None
     name = _artifact_of(folder, manifest, list(files))
     data = files[name].read_bytes()
-    _inspect(name, data)
+    _check_declared(name, _inspect(name, data), json.loads(manifest) if manifest else {})
     if signer:
         signature = _signed(model, name, data, manifest, signer)
     if others := sorted(files.keys() - {name}):
@@ -143,13 +153,30 @@ def _inspect(name: str, data: bytes) -> Inspected | None:
         raise Refused(f"{name} is not uploaded: {refused}") from refused
 
 
+def _check_declared(name: str, inspected: Inspected | None, document: Mapping[str, Any]) -> None:
+    """See that what a manifest declares of the inputs fits them. Raises Refused, or Invalid."""
+    from perch.app.declared_signature import as_declared
+    from perch.artifacts import ArtifactRefused
+
+    if inspected is None:
+        return
+    try:
+        as_declared(inspected, document)
+    except ArtifactRefused as refused:
+        raise Refused(f"{name} is not uploaded: {refused}") from refused
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{file} is not JSON: {error}") from error
+
+
 def _probes(file: Path, inspected: Inspected | None) -> list[Any]:
     from perch.app.probe import unfit
 
-    try:
-        document = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise Invalid(f"{file} is not JSON: {error}") from error
+    document = _json(file)
     probes = document.get("probes") if isinstance(document, dict) else document
     if not isinstance(probes, list) or not probes:
         raise Invalid(f'{file} must hold a list of golden requests: [{{"features": [[…]], "expect": {{…}}}}, …]')

@@ -10,6 +10,16 @@ from dataclasses import dataclass
 
 from perch.domain.codec import dump, load
 from perch.domain.formats import FORMATS
+from perch.domain.names import MANIFEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """Which S3 version of another file of the same folder: what it hashes to, and its size in bytes."""
+
+    version_id: str
+    sha256: str
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +29,7 @@ class Pointer:
     It travels in the function's environment (`PERCH_POINTER`), so it is small. `size` is in bytes, `version_id` S3's.
     `signed_by` is the name of the trusted key that signed the bytes, `harmless` that an inspection proved that nothing
     in them can run code. A pointer that says neither (as those of an older release) is trusted with neither.
+    `manifest` is the version's `perch.json`, if there is something in it that the predictor has to know.
     """
 
     model: str
@@ -30,6 +41,7 @@ class Pointer:
     format: str
     signed_by: str = ""
     harmless: bool = False
+    manifest: Beside | None = None
 
     @property
     def can_run_code(self) -> bool:
@@ -46,9 +58,22 @@ class Pointer:
             "it, so it is not loaded"
         )
 
+    @property
+    def manifest_pointer(self) -> Pointer | None:
+        """The manifest as something that can be fetched and verified like an artifact; None if it is not needed."""
+        if self.manifest is None:
+            return None
+        folder = self.key.rpartition("/")[0]
+        pinned = self.manifest
+        return Pointer(
+            model=self.model, version=self.version, key=f"{folder}/{MANIFEST}", version_id=pinned.version_id,
+            sha256=pinned.sha256, size=pinned.size, format="manifest",
+        )  # fmt: skip
+
     def to_json(self) -> str:
         """Return canonical JSON; equal pointers give equal text."""
-        return json.dumps(dump(self), sort_keys=True, separators=(",", ":"))
+        said = {name: value for name, value in dump(self).items() if value is not None}
+        return json.dumps(said, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Pointer:

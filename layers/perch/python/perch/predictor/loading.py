@@ -1,6 +1,6 @@
 """The init phase: from the environment to a model that is ready, or to the reason why there is none.
 
-    PERCH_POINTER → wanted → engine imported → fetch → verify → load → one row of zeros → Served
+    PERCH_POINTER → wanted → engine imported → fetch → verify → load → ranges beside it → one row of zeros → Served
 
 Nothing parses a byte before `verify` has compared all of them. Whatever a loader raises becomes the sentence that this
 revision answers with.
@@ -13,12 +13,13 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from perch.artifacts.data import Data
+from perch.artifacts.signature import Signature
 from perch.domain.pointer import Pointer
 
 from .answer import Reading, learn_reading
 from .errors import ModelUnavailable, UnusableAnswer
 from .interface import Interface, interface_of
-from .runtimes import Model, loader_of, zero_row
+from .runtimes import Model, loader_of
 from .verify import Hashed, verify
 from .wanted import wanted
 
@@ -50,13 +51,23 @@ def load_served(runtime: str, environ: Mapping[str, str], fetch: Fetch) -> Serve
         load = loader_of(pointer.format, runtime)  # an engine, imported while the bytes may be on their way
     except Exception as error:
         raise _failed(f"what loads {pointer.format} cannot be imported", error) from error
+    beside = pointer.manifest_pointer
+    manifest = None if beside is None else verify(fetch(bucket, beside), beside)
     data = verify(fetch(bucket, pointer), pointer)
     try:
         model = load(data)
+        if manifest is not None:
+            model.signature = _added(model.signature, pointer, manifest)
         interface, reading = _learn(model)
     except Exception as error:
         raise _failed(f"{pointer.model} {pointer.version} was verified but does not load", error) from error
     return Served(pointer=pointer, model=model, interface=interface, reading=reading)
+
+
+def _added(signature: Signature, pointer: Pointer, manifest: Data) -> Signature:
+    from .beside import with_manifest  # noqa: PLC0415 - most artifacts say all that there is to say
+
+    return with_manifest(signature, pointer, manifest)
 
 
 def _failed(what: str, error: Exception) -> ModelUnavailable:
@@ -71,7 +82,7 @@ def _learn(model: Model) -> tuple[Interface, Reading | None]:
     """
     declared = interface_of(model.signature, model.axes)
     if declared.matrix is not None:
-        outputs = model.run(zero_row(model))
+        outputs = model.run_named(declared.zeros())
         return declared.learn(outputs), learn_reading(outputs, model.output)
     try:
         outputs = model.run_named(declared.zeros())
