@@ -3,10 +3,11 @@
     row ─► code of each categorical feature ─► for each set, 0 (in it) or 1 ─► columns behind the row's own
     "town in {1, 4}?" becomes "column 17 < 0.5?"
 
-ONNX knows sets (BRANCH_MEMBER), and onnxruntime unrolls each into a chain of comparisons with a copy of the subtree at
-every link: sets inside of sets multiply, and a small file takes all memory. Here nodes stay as many as they were. Of
-each feature and each different set there is one column, looked up in a table of bytes; a category that no set names,
-and a number that is none, have a place of their own in it, and so has a missing one, which each set sends its own way.
+ONNX knows sets (BRANCH_MEMBER). An exported file may meet an onnxruntime that unrolls each into a chain of comparisons
+with a copy of the subtree at every link, so that sets inside of sets multiply; ours does not, and takes longer the
+larger the set. Compared as numbers, nodes stay as many as they were and a set costs what a threshold costs. Of each
+feature and each different set there is one column, looked up in a table of bytes; a category that no set names, and a
+number that is none, have a place of their own in it, and so has a missing one, which each set sends its own way.
 
 All tables together are bounded, since a file can name a high category in a few bytes.
 """
