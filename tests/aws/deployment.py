@@ -14,10 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-import boto3
-import botocore.session
 import pytest
-from botocore.loaders import Loader
 from moto import mock_aws
 
 from perch.app.advance import Progress, advance
@@ -31,10 +28,10 @@ from perch.local import strict
 from perch.local.metrics.api import MetricsApi
 from perch.local.metrics.store import MetricStore
 from perch.local.ports import Invocation
+from perch.local.sessions import make_session
 from tests.unit.values import CANARY, T0
 
 TABLE, BUCKET, FUNCTION = "registry", "model-store", "perch-digits"
-_LOADER = Loader()  # reading the service models takes longer than most tests
 SETTINGS = Settings(name="perch", endpoints=(CANARY,))
 
 
@@ -218,9 +215,7 @@ def _deploy(settings: Settings, settle_s: float) -> tuple[Deployment, MetricsApi
     strict.install(strict.StrictSettings(clock=Now(), settle_s=settle_s, invoker=predictors))
     metrics_api = MetricsApi(store, now=lambda: deployment.now)
     metrics_api.install()
-    session = botocore.session.get_session()
-    session.register_component("data_loader", _LOADER)
-    clients = Clients(boto3.Session(botocore_session=session, region_name="us-east-1"))
+    clients = Clients(make_session(region_name="us-east-1"))
     role = clients.session.client("iam").create_role(RoleName="predictor", AssumeRolePolicyDocument="{}")
     clients.dynamodb.create_table(
         TableName=TABLE,

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-import boto3
 import pytest
 from moto import mock_aws
 
 from perch.local.clock import VirtualClock
 from perch.local.machinery import Machinery
 from perch.local.ports import AsyncSettings, Invocation, Refused
+from perch.local.sessions import make_session
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ACCOUNT, REGION = "123456789012", "us-east-1"
@@ -30,7 +30,7 @@ def client(service: str) -> Any:
 
 @cache
 def _client(service: str, endpoint_url: str | None) -> Any:
-    session = boto3.Session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
+    session = make_session(aws_access_key_id="testing", aws_secret_access_key="testing", region_name=REGION)
     return session.client(service, endpoint_url=endpoint_url)  # type: ignore[call-overload]  # the name is a variable
 
 

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from perch.local.compute import DataPlane
@@ -223,6 +224,24 @@ def test_a_package_that_the_function_brings_wins_over_a_preloaded_one(shared):
     (code / "aws_lambda_powertools" / "__init__.py").write_text("__version__ = 'mine'")
 
     assert shared.answer("own") == "mine"
+
+
+def test_bytecode_of_the_function_is_kept_elsewhere_and_that_of_installed_packages_is_beside_them(shared):
+    """Its folder stays as it is, like the read-only /var/task, and no package is compiled once more."""
+    source = """
+    import numpy
+    import helper
+    def handler(event, context):
+        return [numpy.__cached__, helper.__cached__]
+    """
+    code = shared.functions.add("compiled", source)
+    (code / "helper.py").write_text("")
+    numpys, ours = shared.answer("compiled")
+
+    assert numpys == np.__cached__
+    assert Path(ours).is_file()
+    assert not Path(ours).is_relative_to(code)
+    assert not list(code.rglob("*.pyc"))
 
 
 # What goes wrong

@@ -36,6 +36,7 @@ from perch.local.deploy.deployment import Deployed, deploy
 from perch.local.gateway import Gateway
 from perch.local.machinery import Machinery
 from perch.local.metrics.store import MetricStore
+from perch.local.sessions import make_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +181,7 @@ class LocalCloud:
 
     def session(self) -> boto3.Session:
         """Return a boto3 session that reaches this cloud (its clients need `endpoint_url=cloud.api_url`)."""
-        return boto3.Session(aws_access_key_id=KEY, aws_secret_access_key=KEY, region_name=REGION)
+        return make_session(aws_access_key_id=KEY, aws_secret_access_key=KEY, region_name=REGION)
 
     def client(self, service: str) -> Any:
         """Return a boto3 client of one service."""

@@ -22,16 +22,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
-import boto3
-import botocore.session
 from botocore.config import Config
-from botocore.loaders import Loader
 from moto import mock_aws
 from moto.cloudwatch.models import cloudwatch_backends
-from moto.core import responses
 from moto.dynamodb.models import dynamodb_backends
 
 from perch.app.advance import Progress, advance
@@ -52,14 +47,13 @@ from perch.local.alarms.evaluator import AlarmEvaluator
 from perch.local.clock import VirtualClock
 from perch.local.metrics.api import MetricsApi, evaluate_queries, read_query
 from perch.local.metrics.store import MetricStore
-from perch.local.patches import Patches
 from perch.local.ports import Invocation
+from perch.local.sessions import make_session
 
 NAME, TABLE, BUCKET, REGION = "perch", "registry", "model-store", "us-east-1"
 START = datetime(2026, 1, 5, tzinfo=UTC)
 _ACCOUNT = "123456789012"
 _ROLL_BACK = f"arn:aws:lambda:{REGION}:{_ACCOUNT}:function:{NAME}-roll-back"
-_LOADER = Loader()  # reading the service models takes longer than a rollout
 # No checks of parameters, which the adapters' own tests make; and whatever the environment says, no other place.
 _QUICK = Config(
     parameter_validation=False,
@@ -202,9 +196,7 @@ class _Alarms(Alarms):
 def miniature(policy: EndpointPolicy, *, start: datetime = START) -> Iterator[Miniature]:
     """Deploy one endpoint: table, bucket, function with its placeholder version, alias `live`."""
     with mock_aws():
-        clock, store, patches = VirtualClock(start), MetricStore(), Patches()
-        # moto looks through a class for its methods at every request
-        patches.set(responses, "method_names_from_class", cache(responses.method_names_from_class))
+        clock, store = VirtualClock(start), MetricStore()
         strict.install(strict.StrictSettings(clock=clock, invoker=_Predictor()))
         api = MetricsApi(store, now=clock.now)
         api.install()
@@ -217,14 +209,10 @@ def miniature(policy: EndpointPolicy, *, start: datetime = START) -> Iterator[Mi
             alarms.uninstall()
             api.uninstall()
             strict.uninstall()
-            patches.undo()
 
 
 def _deploy(policy: EndpointPolicy, clock: VirtualClock, store: MetricStore) -> Miniature:
-    session = botocore.session.get_session()
-    session.register_component("data_loader", _LOADER)
-    session.set_default_client_config(_QUICK)
-    clients = Clients(boto3.Session(botocore_session=session, region_name=REGION))
+    clients = Clients(make_session(region_name=REGION, config=_QUICK))
     settings = Settings(name=NAME, endpoints=(policy,))
     world = make_world(clients, settings, table=TABLE, bucket=BUCKET)
     wireless: Any = _Wireless(store)

@@ -27,6 +27,7 @@ import sys
 import sysconfig
 import time
 import traceback
+from importlib import _bootstrap_external  # where importing looks for bytecode
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -65,6 +66,22 @@ def forget_shadowed(folders: list[str]) -> None:
             del sys.modules[name]
 
 
+def keep_bytecode_apart(folders: list[str], home: str) -> None:
+    """Keep bytecode out of the function's folders: they stay as they are, as the read-only /var/task does.
+
+    Python knows one place for all bytecode (`sys.pycache_prefix`), but installed packages have theirs beside them
+    already, and to compile torch once more takes three seconds.
+    """
+    beside = _bootstrap_external.cache_from_source
+    own = tuple(os.path.join(folder, "") for folder in folders)  # noqa: PTH118 - as above
+
+    def cache_from_source(path: str, *given: Any, **named: Any) -> str:
+        found: str = beside(path, *given, **named)
+        return home + found if path.startswith(own) else found
+
+    _bootstrap_external.cache_from_source = cache_from_source  # type: ignore[assignment]  # it takes what the old one did
+
+
 def become_worker(request: dict[str, Any], output: int, path: list[str]) -> int:
     """Turn this freshly forked process into a Lambda execution environment; return its exit status."""
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -79,7 +96,7 @@ def become_worker(request: dict[str, Any], output: int, path: list[str]) -> int:
     sys.path[:] = folders + path
     sys.path_importer_cache.clear()
     sys.argv = ["bootstrap.py", request["handler"]]
-    sys.pycache_prefix = request["pycache"]  # the code stays as it is, as the read-only /var/task does
+    keep_bytecode_apart(folders, request["pycache"])
     os.chdir(request["directory"])
     try:
         from awslambdaric.__main__ import main as run  # noqa: PLC0415 - it reads the environment when imported

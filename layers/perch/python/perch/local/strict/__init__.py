@@ -21,6 +21,7 @@ from perch.local.strict import (
     lambda_permissions,
     logs,
     modules,
+    remembered,
     routes,
     s3_ranges,
 )
@@ -50,6 +51,7 @@ _PARTS = (
     dynamodb,
     s3_ranges,
     modules,
+    remembered,
 )
 
 
