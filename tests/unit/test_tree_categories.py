@@ -257,6 +257,25 @@ def test_an_export_takes_names_too(library: str, tmp_path: Path) -> None:
             assert exported.report.rows_off == 0
 
 
+def test_more_names_than_a_signature_holds_are_still_known() -> None:
+    """The registry keeps a short list; the predictor knows them all."""
+    towns = many(TOWNS) + [f"hamlet {number}" for number in range(5_000)]
+    data = named_xgboost(towns, ["basic", "plus", "pro"])
+    model = load_xgboost(data)
+    assert model.signature.ranges is not None
+    assert [name for name, _ in model.signature.ranges.rules] == ["plan"]
+    assert len(json.dumps(model.signature.to_json())) < 2_000
+    handler = make_handler(runtime="onnx", environ=environment(pointer(data, format="xgboost")), fetch=lambda *_: data)
+    known = {"age": 1.5, "town": "hamlet 4999", "plan": "pro", "income": None}
+    for record, said in ((known, 200), (known | {"town": None}, 200), (known | {"town": "Rom"}, 400)):
+        status, answer = ask(handler, event({"records": [known, record]}))
+        assert status == said, answer
+    assert answer["error"] == "'town' in row 2 is 'Rom', which is no category of it"
+    numbers = load_xgboost(named_xgboost(list(range(100_000)), [30, 20, 10]))
+    unknown, missing = np.array([[0, 0.5, 30, 0], [0, np.nan, 30, 0]], dtype=np.float32)
+    np.testing.assert_array_equal(numbers.run(unknown[np.newaxis])[1], numbers.run(missing[np.newaxis])[1])
+
+
 def test_a_missing_text_is_no_text() -> None:
     """Not the empty one, where that is a name, and not "None"."""
     towns = many(["", "None", "?"])

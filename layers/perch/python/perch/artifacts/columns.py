@@ -6,9 +6,10 @@ Whoever trains on a data frame never sees the codes of categories: the library t
 the names beside the trees. So such a column is asked by its names. If any names are texts, every feature is an input of
 its own (a model of columns); if all are numbers, rows stay a matrix. Without names, the numbers in a row are the codes.
 
-A name that the model does not know counts as missing in LightGBM, and is an error in XGBoost: then the signature says
-which values are taken (`Ranges`). A text may be missing too: None in a request, and in ONNX, which knows no such text,
-any that is no name (`Columns.gap`).
+A name that the model does not know counts as missing in LightGBM, and is an error in XGBoost. Then the signature says
+which values are taken (`Ranges`); of texts that are too many for it the predictor knows them (`unlisted`), and of such
+numbers an unknown one counts as missing. A text may be missing too: None in a request, and in ONNX, which knows no such
+text, any that is no name (`gap`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _TAKEN = frozenset({"label", "probabilities", "value"})
 
 MATRIX = "features"
 """The input of a model whose rows are numbers."""
+
+_ROOM = 50_000
+"""Characters that all listed names may take in a signature, which the registry keeps."""
 
 Categories = tuple[str, ...] | tuple[float, ...]
 """Names in the order of their codes."""
@@ -78,16 +82,34 @@ class Columns:
         )
 
     @property
+    def listed(self) -> frozenset[int]:
+        """Features whose categories the signature tells, where no others are taken: those with few and short names."""
+        found, room = set(), _ROOM
+        for feature, values in sorted(self.categories.items(), key=lambda one: len(one[1])):
+            room -= sum(len(str(value)) + 4 for value in values)
+            if self.known_only and room >= 0:
+                found.add(feature)
+        return frozenset(found)
+
+    @property
     def ranges(self) -> Ranges | None:
-        """Which categories are taken, where no others are."""
-        if not self.known_only or not self.categories:
+        """Which categories are taken, of the features where that is told."""
+        if not (listed := self.listed):
             return None
         names = self.names if self.by_name or len(set(self.names)) == self.count else ()
         rules = tuple(
-            (names[feature] if names else str(feature + 1), Range(values=values))
-            for feature, values in sorted(self.categories.items())
+            (names[feature] if names else str(feature + 1), Range(values=self.categories[feature]))
+            for feature in sorted(listed)
         )
         return Ranges(features=() if self.by_name else names, rules=rules)
+
+    @property
+    def unlisted(self) -> dict[str, frozenset[Any]]:
+        """The texts that an input takes, where no others are taken and `ranges` does not tell."""
+        if not self.known_only:
+            return {}
+        rest = self.categories.keys() - self.listed
+        return {self.names[feature]: frozenset(self.categories[feature]) for feature in rest if self.is_text(feature)}
 
     @property
     def gap(self) -> str:

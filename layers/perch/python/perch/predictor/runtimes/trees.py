@@ -18,6 +18,7 @@ from perch.artifacts.linear_leaves import width_of
 from perch.artifacts.trees import Forest
 from perch.artifacts.trees_onnx import to_onnx
 from perch.artifacts.xgboost_file import read_xgboost
+from perch.predictor.errors import RequestRefused
 
 from .onnx import OnnxModel
 
@@ -31,13 +32,18 @@ class TreesModel(OnnxModel):
     def __init__(self, forest: Forest) -> None:
         super().__init__(to_onnx(forest))
         self.signature = forest.signature
+        self._known = forest.columns.unlisted
         self._texts = {one.name: forest.columns.gap for one in self.signature.inputs if one.datatype == "BYTES"}
         trees = forest.trees
         cells = int(np.count_nonzero(trees.categorical)) + len(trees.roots) * width_of(trees)
         self._most = max(1, _CELLS // max(1, cells))
 
     def run_named(self, inputs: Mapping[str, NDArray[Any]]) -> list[Any]:
-        """All outputs, from inputs by name."""
+        """All outputs, from inputs by name. Raises `RequestRefused` (400) for a text that the model does not take."""
+        for name, known in self._known.items():
+            for row, text in enumerate(inputs[name].flat, start=1):
+                if text and text not in known:
+                    raise RequestRefused(400, f"{name!a} in row {row} is {text[:40]!a}, which is no category of it")
         if self._texts:
             inputs = {name: _filled(array, self._texts.get(name)) for name, array in inputs.items()}
         rows = len(next(iter(inputs.values())))
