@@ -105,6 +105,15 @@ def test_answers_are_those_of_lambda(client, in_lambda, case):
         assert answer.headers[name] == expected["headers"][name]
 
 
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2", "/models/rows", "/nothing"])
+def test_the_head_of_a_path_is_its_answer_without_the_body(client, path):
+    """HEAD, which monitors send; the connection goes on."""
+    client.send(request(path, method="HEAD"))
+    head = client.answer(head=True)
+    whole = client.ask(path, method="GET")
+    assert (head.status, head.headers["content-length"]) == (whole.status, str(len(whole.body)))
+
+
 def test_a_connection_serves_many_requests_in_order(client):
     """Also when they were sent ahead, and when a body comes in chunks."""
     chunked = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -209,6 +218,24 @@ def test_health_is_answered_while_the_model_is_busy(folder):
         assert Client(server.port).ask("/v2/health/live", method="GET").status == 200
 
 
+def test_a_model_that_hangs_ends_its_worker_in_words(folder):
+    """Its thread cannot be stopped, and behind it everybody would wait; who asked is told, and the log is."""
+    with serving(folder, command=SLOW_COMMAND, PERCH_REQUEST_S="0.4") as server:
+        client = Client(server.port)
+        client.send(request("/slow/600"))
+        answer = client.answer()
+        assert (answer.status, answer.document["error"]) == (504, "the model did not answer within 0.4 s")
+        assert (server.ended(), len(server.said("predictor.hangs"))) == (1, 1)
+
+
+def test_many_slow_requests_are_no_model_that_hangs(folder):
+    """Each has its own time, however long they take together."""
+    with serving(folder, command=SLOW_COMMAND, PERCH_REQUEST_S="1") as server:
+        client = Client(server.port)
+        client.send(request("/slow/0.3") * 6)
+        assert [client.answer().status for _ in range(6)] == [200] * 6
+
+
 def test_a_handler_that_raises_costs_its_own_request_only(folder):
     """It is answered 500 without the trace, which is in the log; no header breaks out of its line."""
     with serving(folder, command=SLOW_COMMAND) as server:
@@ -219,7 +246,7 @@ def test_a_handler_that_raises_costs_its_own_request_only(folder):
         assert (fine.status, fine.headers["x-said"], "b" in fine.headers) == (200, "a  b: c", False)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_request_in_flight_is_answered_before_the_end(folder, number):
     """The signal comes while the model runs; exit code 0."""
     with serving(folder, command=SLOW_COMMAND) as server:
@@ -335,14 +362,41 @@ def test_a_file_is_only_served_if_it_hashes_as_told(tmp_path):
     [
         ({"PORT": "web"}, "PORT is 'web', which is no number"),
         ({"PORT": "70000"}, "PORT is 70000; it is 0 to 65535"),
+        ({"PORT": "80.5"}, "PORT is '80.5', which is no whole number"),
         ({"PERCH_WORKERS": "0"}, "PERCH_WORKERS is 0"),
+        ({"PERCH_WORKERS": "inf"}, "PERCH_WORKERS is 'inf', which is no whole number"),
+        ({"PERCH_CAPTURE": "2", "PERCH_WORKERS": "1"}, "PERCH_CAPTURE is '2'"),
+        ({"PERCH_CAPTURE": "2", "PERCH_WORKERS": "2"}, "PERCH_CAPTURE is '2'"),
         ({"PERCH_DRAIN_S": "-1"}, "PERCH_DRAIN_S is -1"),
     ],
 )
 def test_an_environment_that_makes_no_sense_is_named(environ, words):
     """With exit code 2."""
     code, said = run(**environ)
-    assert (code, words in said) == (2, True)
+    assert (code, words in said, "Traceback" in said) == (2, True, False)
+
+
+LOADING = """
+import os, sys, time
+from perch.predictor.serve import __main__ as serve
+serve._handler = lambda environ: (os.write(1, b"loading\\n"), time.sleep(60))
+sys.exit(serve.main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_while_the_model_loads_ends_it_at_once(number, workers):
+    """Exit code 0 and not a word; to a container's first process, a signal that it does not handle never comes."""
+    process = subprocess.Popen(
+        (sys.executable, "-c", LOADING),
+        env={**os.environ, "PORT": "0", "PERCH_WORKERS": workers},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"loading\n"
+    process.send_signal(number)
+    assert (process.wait(30), process.communicate()[1]) == (0, b"")
 
 
 def test_a_port_that_is_taken_is_said_so():

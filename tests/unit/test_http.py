@@ -147,6 +147,16 @@ def test_headers_keep_order_and_case_and_join_by_name():
     assert client.connection.client == "10.0.0.1"
 
 
+def test_what_follows_a_chunked_body_is_no_header():
+    """It has passed by whoever sets or takes away headers before us; and countless ones take no memory."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    client = Client().send(head, b"x-perch-user: me\r\n" * 100, b"\r\n", GET)
+    assert [(one.body, one.headers[1:]) for one in client.requests] == [
+        (b"{}", [(b"transfer-encoding", b"chunked")]),
+        (b"", []),
+    ]
+
+
 def test_one_request_is_served_at_a_time_and_a_hasty_client_is_not_read():
     """Reading stops a few requests ahead, and goes on when they are answered."""
     client = Client(patient=True).send(GET * 40)

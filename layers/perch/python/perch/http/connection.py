@@ -187,9 +187,10 @@ class Connection(asyncio.Protocol):
         self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, or one trailer of a chunked body."""
-        self._count(len(name) + len(value))
-        self._request.headers.append((name, value))
+        """One header. What follows a chunked body is none: whoever checks headers before us has not looked at it."""
+        if self._in_head:
+            self._count(len(name) + len(value))
+            self._request.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Refuse a body that is announced too large, encourage a client that asks first."""
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
                 expects = value.lower() == b"100-continue"
         if announced > self._limits.body:
             self._refuse_large()
-        elif expects and self._transport is not None:
+        elif expects and not request.http_1_0 and self._transport is not None:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -305,7 +306,7 @@ class Connection(asyncio.Protocol):
 
     def _count(self, size: int) -> None:
         self._size += size
-        if self._in_head and self._size > self._limits.head:
+        if self._size > self._limits.head:
             self._refuse_head()
 
     def _refuse_head(self) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from .lines import Lines, make_lock, open_lock
 from .port import bind
 from .settings import ServeSettings, read_settings
-from .supervisor import supervise
+from .supervisor import end_at_once, supervise
 
 if TYPE_CHECKING:
     from perch.predictor.handler import Handler
@@ -28,6 +28,7 @@ REVISION = "local"
 def main() -> int:
     """Serve until a signal comes; returns the exit code."""
     environ = os.environ
+    end_at_once()
     try:
         settings = read_settings(environ)
     except ValueError as error:
@@ -50,15 +51,15 @@ def main() -> int:
 def _work(settings: ServeSettings, environ: Mapping[str, str], lock: int | None, started: Callable[[], object]) -> int:
     """Load the model and serve it, in this process."""
     sys.stdout = Lines(1, None if lock is None else open_lock(lock))
-    from perch.predictor.errors import ModelUnavailable  # noqa: PLC0415 - heavy: after the fork, each worker its own
+    from perch.domain.errors import PerchError  # noqa: PLC0415 - heavy: after the fork, each worker its own
 
     from .worker import Worker  # noqa: PLC0415 - as above
 
     try:
         handler = _handler(environ)
-    except ModelUnavailable as error:
+    except (PerchError, ValueError) as error:  # a ValueError names a variable
         sys.stderr.write(f"perch: {error}\n")
-        return 1
+        return 1 if isinstance(error, PerchError) else 2
     worker = Worker(handler, settings, revision=environ.get("PERCH_REVISION") or REVISION, random=Random())  # noqa: S311 - names
     with bind(settings.host, settings.port, share=lock is not None) as sock:
         return 0 if worker.run(sock, started) else 1

@@ -42,7 +42,7 @@ def make_event(request: Request, path: str, query: str, *, request_id: str, at: 
         request_id: of this request only.
         at: its time, in ms since 1970.
     """
-    headers, method = joined(request.headers), request.method
+    headers = joined(request.headers)
     return {
         "version": "2.0",
         "routeKey": "$default",
@@ -51,7 +51,7 @@ def make_event(request: Request, path: str, query: str, *, request_id: str, at: 
         "headers": headers,
         "requestContext": {
             "http": {
-                "method": method,
+                "method": method_of(request),
                 "path": path,
                 "protocol": "HTTP/1.0" if request.http_1_0 else "HTTP/1.1",
                 "sourceIp": request.connection.client,
@@ -65,6 +65,11 @@ def make_event(request: Request, path: str, query: str, *, request_id: str, at: 
         "body": request.body,
         "isBase64Encoded": False,
     }
+
+
+def method_of(request: Request) -> str:
+    """Return what a request asks for; HEAD asks as GET does, and `write_answer` leaves the body out."""
+    return "GET" if request.method == "HEAD" else request.method
 
 
 def path_of(target: bytes) -> tuple[str, str]:

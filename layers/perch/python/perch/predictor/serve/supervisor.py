@@ -21,7 +21,11 @@ from types import FrameType
 Work = Callable[[Callable[[], object]], int]
 """What a worker does: calls its argument once it serves, returns its exit code."""
 
-_SIGNALS = {signal.SIGTERM, signal.SIGINT}
+STOPS = {signal.SIGTERM, signal.SIGINT}
+"""Signals that end it, with every request answered; also that of a terminal that closes, unless `nohup` said not to."""
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+    STOPS.add(signal.SIGHUP)
+
 _PR_SET_PDEATHSIG = 1
 _PAUSE_S = 1.0
 """Between a worker's death and its replacement, so that one that always dies does not take the machine."""
@@ -30,6 +34,12 @@ _PAUSE_S = 1.0
 def supervise(work: Work, workers: int) -> int:
     """Run `work` in so many processes until a signal ends them. Returns the exit code: 0 when all ended well."""
     return _Supervisor(work).run(workers)
+
+
+def end_at_once() -> None:
+    """Let signals end this process as it is: before it serves there is nothing to finish."""
+    for one in STOPS:
+        signal.signal(one, lambda *_: os._exit(0))
 
 
 class _Supervisor:
@@ -43,7 +53,7 @@ class _Supervisor:
 
     def run(self, workers: int) -> int:
         with _held_back():
-            for one in _SIGNALS:
+            for one in STOPS:
                 signal.signal(one, self._stop)
             for _ in range(workers):
                 self._start()
@@ -73,7 +83,7 @@ class _Supervisor:
                     self._start()
         else:
             _say(f"worker {pid} ended with {code} before it served; there will be no other")
-            self._code = 1
+            self._code = max(code, 1)
             self._stop(signal.SIGTERM, None)
 
     def _start(self) -> None:
@@ -86,9 +96,8 @@ class _Supervisor:
         code = 1
         _end_with_parent()
         try:
-            for one in _SIGNALS:
-                signal.signal(one, lambda *_: os._exit(0))  # before it serves there is nothing to finish
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            end_at_once()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
             code = self._work(lambda: os.write(writer, b"1"))
         except BaseException as error:  # noqa: BLE001 - a fork never returns into its parent's stack
             _say(f"{type(error).__name__}: {error}")
@@ -104,11 +113,11 @@ def _end_with_parent() -> None:
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
     """Keep signals back while processes are made, so that none misses one or answers it with another's handler."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
 
 def _say(sentence: str) -> None:

@@ -3,9 +3,10 @@
     loop ── requests ──► thread: the handler ── answers ──► loop
 
 Liveness and readiness are answered by the loop itself, from what the handler said of them at the start, so they wait
-for no model and are neither logged nor counted.
+for no model and are neither logged nor counted. A model that hangs would leave them as they are and answer nobody; no
+thread can be stopped, so the process ends (`request_s`), as a function does at its timeout.
 
-How it stops, on SIGTERM or SIGINT:
+How it stops, at a signal (`supervisor.STOPS`):
 
 1. It is no longer ready, and every answer closes its connection; new clients are still served, because load balancers
    need a moment to notice (`drain_s`).
@@ -19,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
-import signal
 import socket
 import threading
 import time
@@ -36,9 +36,10 @@ from perch.predictor import telemetry
 from perch.predictor.body import MAX_BODY
 from perch.predictor.handler import Handler
 
-from .exchange import Context, make_event, path_of, refusal, to_bytes
+from .exchange import Context, make_event, method_of, path_of, refusal, to_bytes
 from .port import let_in, shut_out
 from .settings import ServeSettings
+from .supervisor import STOPS
 
 _MAX_HEAD = 16_384
 _QUIET_S = 0.5
@@ -71,6 +72,7 @@ class Worker:
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._answered: deque[tuple[Request, dict[str, Any]]] = deque()
         self._woken = False
+        self._running: Request | None = None
         self._date = DateLine()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -91,13 +93,13 @@ class Worker:
 
     async def _run(self, sock: socket.socket, started: Callable[[], object]) -> bool:
         self._loop = loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in STOPS:
             loop.add_signal_handler(one, self._stop)
         threading.Thread(target=self._work, name="model", daemon=True).start()
         settings = self._settings
         limits = Limits(head=_MAX_HEAD, body=MAX_BODY, receive_s=settings.receive_s, idle_s=settings.idle_s)
         server = await loop.create_server(lambda: Connection(self, limits, loop.time), sock=sock, backlog=1024)
-        watch = loop.create_task(end_overdue(self._connections, limits))
+        watches = (loop.create_task(end_overdue(self._connections, limits)), loop.create_task(self._end_if_it_hangs()))
         started()
         port = sock.getsockname()[1]
         telemetry.write({"level": "INFO", "event": "predictor.serving", "port": port, "process": os.getpid()})
@@ -109,7 +111,8 @@ class Worker:
         server.close()
         done = await self._until(self._finished, self._settings.stop_s)
         left = sum(connection.idle_s == 0 for connection in self._connections)
-        watch.cancel()
+        for watch in watches:
+            watch.cancel()
         for connection in list(self._connections):
             connection.close() if done else connection.abort()
         telemetry.write({"level": "INFO" if done else "ERROR", "event": "predictor.stopped", "cut_off": left})
@@ -132,9 +135,10 @@ class Worker:
     def handle(self, request: Request) -> None:
         """Serve one request; its answer comes later, unless it asks for health."""
         path, _ = path_of(request.target)
-        if request.method == "GET" and path in self._health:
+        asks = method_of(request) == "GET"
+        if asks and path in self._health:
             self._send(request, self._tell_health(path))
-        elif request.method == "GET" and path.endswith("/ready") and self._stopping.is_set():
+        elif asks and path.endswith("/ready") and self._stopping.is_set():
             self._send(request, refusal(503, _SHUTTING_DOWN))
         else:
             self._asked.put(request)
@@ -150,7 +154,9 @@ class Worker:
     def _work(self) -> None:
         while True:
             request = self._asked.get()
+            self._running = request
             self._answered.append((request, self._call(request)))
+            self._running = None
             if not self._woken:  # else the loop is on its way already
                 self._woken = True
                 self._loop.call_soon_threadsafe(self._pass_on)
@@ -164,6 +170,21 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the handler answers all that is foreseen; one request ends no worker
             telemetry.write_failure("predictor.handler_raised", error, request_id=request_id)
             return refusal(500, f"the predictor failed (request {request_id})")
+
+    async def _end_if_it_hangs(self) -> None:
+        """End this process when the model does not end; looks are counted, as a process may stand still for a while."""
+        seconds, pause = self._settings.request_s, min(1.0, self._settings.request_s / 4)
+        seen, looks = None, 0
+        while looks * pause < seconds:
+            await asyncio.sleep(pause)
+            looks = looks + 1 if seen is not None and seen is self._running else 0
+            seen = self._running
+        sentence = f"the model did not answer within {seconds:g} s"
+        telemetry.write({"level": "ERROR", "event": "predictor.hangs", "error": sentence})
+        if seen is not None:
+            self._send(seen, refusal(504, sentence))
+            await asyncio.sleep(_LOOK_S)
+        os._exit(1)
 
     def _pass_on(self) -> None:
         """On the loop: send what the thread has answered."""
