@@ -653,14 +653,14 @@ def calls_of_a_tick(d, trouble):
 
 
 WATCHING = [
-    "DescribeAlarms", "GetAlias", "GetFunctionConfiguration", "GetItem", "GetMetricData", "TransactGetItems",
-    "TransactWriteItems",
+    "DescribeAlarms", "GetAlias", "GetFunctionConfiguration", "GetItem", "GetItem", "GetMetricData",
+    "TransactGetItems", "TransactWriteItems",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [1, 50])
 def test_watching_costs_the_same_after_an_hour_and_after_a_week_in_a_rollout_of_any_length(steps):
-    """Seven calls: alias, $LATEST, state, tally, metrics, alarms, and one that stores the look."""
+    """Eight: alias, $LATEST, state, the candidate's version, tally, metrics, alarms, and one that stores the look."""
     week = [Step(weight=0.01 * (n + 1), hold_s=691_200, requests=10) for n in range(steps)]
     with shifting_under(with_steps(*week, deadline_s=700_000)) as d:
         for _ in range(2):

@@ -7,8 +7,9 @@ finished by the next one.
 
     round:  look ─► settle the alias where a decision is waiting for it ─► move ─► commit       at the end: announce
 
-A round that finds nothing to do costs three calls (alias, $LATEST, state); one that watches a rollout four more (tally,
-metrics, alarms, and one that stores the look), and a fifth until it is known what is usual for stable.
+A round that finds nothing to do costs three calls (alias, $LATEST, state); one that watches a rollout five more (the
+candidate's version, tally, metrics, alarms, and one that stores the look), and a sixth until it is known what is usual
+for stable.
 A lease is taken for publishing alone: two runs must not put different models into $LATEST at once. Every other write is
 safe by its own condition, the RevisionId or the sequence number.
 
@@ -195,9 +196,9 @@ class _Run:
         limit = max(rollout.policy.deadline_s, rollout.current_step.hold_s)
         return self.now - rollout.phase_at > timedelta(seconds=limit) + _BLIND
 
-    def _give_up(self, state: Endpoint, rollout: Rollout, why: str) -> Change:
+    def _give_up(self, state: Endpoint, rollout: Rollout, why: str, *, tried: bool = True) -> Change:
         if rollout.phase in BEFORE_TRAFFIC:
-            return moves.refuse(state, why, now=self.now)
+            return moves.refuse(state, why, now=self.now, tried=tried)
         return moves.decide_roll_back(state, why, actor="perch", now=self.now)
 
     def _commit(self, change: Change) -> None:
@@ -275,8 +276,9 @@ class _Run:
         return consider(self.turn, state, seen.last_number)
 
     def _go_on(self, seen: View, rollout: Rollout) -> Change | str:
-        if rollout.phase in BEFORE_TRAFFIC and (against := disqualified(self.world, self.policy, rollout.candidate)):
-            return moves.refuse(seen.endpoint, against, now=self.now, tried=False)
+        decided = rollout.phase not in (*BEFORE_TRAFFIC, Phase.SHIFTING)
+        if not decided and (against := disqualified(self.world, self.policy, rollout.candidate)):
+            return self._give_up(seen.endpoint, rollout, against, tried=False)
         if rollout.phase is Phase.PREPARING:
             return prepare(self.turn, seen, take_lease=self.take_lease)
         if rollout.phase is Phase.PROBING:

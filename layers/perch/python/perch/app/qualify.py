@@ -1,6 +1,6 @@
 """Qualify: whether registered models may be given a revision, by what perch.toml declares now.
 
-    registered under yesterday's policy ─► queued? published? tried? given a step? gone back to? ─► asked each time
+    registered under yesterday's policy ─► queued? published? tried? in its steps? gone back to? ─► asked each time
 
 A version never changes and neither does what was found out about it: its format, whether it can run code, whose key
 signed it. What is allowed and whom is trusted do change. So each step towards more users asks again (`ModelVersion.

@@ -13,7 +13,6 @@ from datetime import timedelta
 from typing import Any
 
 from perch.app.gather import Seen, freeze, gather
-from perch.app.qualify import disqualified
 from perch.app.turn import Turn
 from perch.aws.alarms import wanted
 from perch.domain import moves
@@ -57,7 +56,7 @@ def watch(turn: Turn, state: Endpoint, rollout: Rollout) -> Change | str:
 def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: Judgement) -> Change | str:
     inputs = {"verdict": judgement.verdict.value, "tally": dump(seen.tally), "findings": dump(judgement.findings)}
     if judgement.verdict is Verdict.PROMOTE:
-        return _promote(turn, state, rollout, seen.tally, judgement, inputs)
+        return take_step(turn, state, rollout, seen.tally, judgement.reason, inputs=inputs)
     if judgement.verdict is not Verdict.CONTINUE:
         reason = f"{judgement.verdict.value}: {judgement.reason}"
         return moves.decide_roll_back(state, reason, actor="judge", now=turn.now, inputs=inputs)
@@ -69,13 +68,6 @@ def _act(turn: Turn, state: Endpoint, rollout: Rollout, seen: Seen, judgement: J
     if judgement.weight:
         return moves.change_weight(state, judgement.weight, judgement.reason, now=turn.now, inputs=inputs)
     return freeze(turn.world, state, rollout, until=seen.tally.until, now=turn.now) or judgement.reason
-
-
-def _promote(turn: Turn, state: Endpoint, rollout: Rollout, tally: Tally, judgement: Judgement, inputs: Any) -> Change:
-    """Take the next step, unless the candidate would not be put into service by what is declared now."""
-    if against := disqualified(turn.world, turn.policy, rollout.candidate):
-        return moves.decide_roll_back(state, against, actor="perch", now=turn.now, inputs=inputs)
-    return take_step(turn, state, rollout, tally, judgement.reason, inputs=inputs)
 
 
 def _supersede(turn: Turn, state: Endpoint, rollout: Rollout, judgement: Judgement, inputs: Any) -> Change | None:
