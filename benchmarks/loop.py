@@ -7,7 +7,7 @@ A whole local cloud runs the project's own assembly with the endpoints of `examp
 1. Real milliseconds from the S3 PUT to the answer of the write that registers the version, for a model that no
    endpoint serves, and the AWS calls that `register_model` made for it.
 2. AWS calls of one idle tick of the driver, for each endpoint, with one version registered and with fifty. The fifty
-   are of the other runtime: they are registered, and refused a rollout.
+   are of another runtime: they are registered, and refused a rollout.
 3. The broken version v3 meets steady traffic (`RATE` requests a virtual second, time stepped by `STEP_S`): requests,
    virtual seconds and driver ticks from its first bad answer until the alias is back at 100 % on the stable revision.
 4. Percentiles of a signed prediction through the gateway, from `wrk` on the same machine, at 1 and at 16 connections.
@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,15 @@ from urllib.parse import urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from torch import nn
 
 from benchmarks.calls import Call, Watch, watching
 from benchmarks.load import need_wrk, post
 from benchmarks.report import save
-from examples.digits.train import FILES, Kind, Version, held_out, train
+from examples.digits.train import FILES, Version, held_out, train
 from perch.aws.functions import Functions
 from perch.aws.registry import Registry
+from perch.export.torch_export import export_state_dict
 from perch.local.cloud import KEY, REGION, CloudOptions, LocalCloud
 from perch.local.deploy.synthesis import synthesize
 
@@ -65,11 +68,14 @@ class Bench:
         address = urlsplit(cloud.gateway_url)
         self.connection = HTTPConnection(address.hostname or "", address.port, timeout=60)
 
-    def upload(self, model: str, version: str, kind: Kind = "onnx", trained: Version = "v2") -> float:
+    def upload(self, model: str, version: str, trained: Version = "v2") -> float:
         """Put a version into the store; return when the PUT began."""
-        data = train(kind, trained)
+        return self.put(f"models/{model}/{version}/{FILES['onnx']}", train("onnx", trained))
+
+    def put(self, key: str, data: bytes) -> float:
+        """Put a file into the store; return when that began."""
         began = time.perf_counter()
-        self.s3.put_object(Bucket=self.bucket, Key=f"models/{model}/{version}/{FILES[kind]}", Body=data)
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=data)
         return began
 
     def signed(self, body: bytes) -> tuple[str, dict[str, str]]:
@@ -105,6 +111,15 @@ class Bench:
 def body_of(row: list[float]) -> bytes:
     """Return the body that asks for the prediction of one row."""
     return json.dumps({"features": [row]}).encode()
+
+
+@cache
+def of_torch() -> bytes:
+    """A file that torch alone loads: on an endpoint of ONNX it is registered and refused a rollout."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.pt"
+        export_state_dict(nn.Sequential(nn.Linear(64, 10)), path, output="logits")
+        return path.read_bytes()
 
 
 def by_operation(calls: list[Call]) -> dict[str, int]:
@@ -212,7 +227,7 @@ def measure(bench: Bench, *, uploads: int, undoings: int, seconds: int) -> dict[
     bench.pass_time(lambda: bench.stable("v2"))
     idle = [idle_tick(bench)]
     for number in range(49):
-        bench.upload("digits", f"other-{number}", kind="torch", trained="v1")
+        bench.put(f"models/digits/other-{number}/model.pt", of_torch())
     cloud.machinery.wait_idle()
     bench.pass_time(lambda: bench.registry.endpoint("digits").considered == 50)
     idle.append(idle_tick(bench))
