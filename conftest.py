@@ -2,13 +2,18 @@
 
 import os
 from collections import Counter
+from functools import cache
 
+import botocore.session
 import pytest
 from schemathesis.pytest.plugin import SchemathesisFunction
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as perch.predictor.runtimes does, for tests that import onnxruntime first
 
 pytest_plugins = ["perch.local.fixtures"]
+
+# Each boto3 session, and a test of the command makes several, would read the descriptions of AWS's services again.
+botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -19,8 +19,9 @@ import venv
 from pathlib import Path
 
 from tests.clients.models import mirror
+from tests.local.synthesizer import ROOT
 from tests.local.tiny_models import onnx_model
-from tests.local.whole import ROOT, Trial, synthesize_trial, trial
+from tests.local.whole import Trial, synthesize_trial, trial
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = ROOT / ".perch" / "clients"

@@ -10,9 +10,8 @@ import pytest
 
 from perch.domain.agreement import Replayed
 from perch.domain.rollout import Rollout, Routing
-from perch.local.deploy.synthesis import synthesize
 from tests.local.tiny_models import ORDINARY, TOO_MUCH
-from tests.local.whole import ROOT, Trial, trial
+from tests.local.whole import Trial, synthesize_trial, trial
 
 pytestmark = pytest.mark.slow
 
@@ -44,10 +43,7 @@ steps = [{weight = "50%", hold = "2 minutes", requests = 12, proof = false}]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shadow")
-    settings = folder / "perch.toml"
-    settings.write_text(SETTINGS)
-    assembly = synthesize(ROOT, folder / "cdk.out", environment={"PERCH_SETTINGS": str(settings)})
+    assembly = synthesize_trial(tmp_path_factory.mktemp("shadow"), text=SETTINGS)
     with trial(assembly, tmp_path_factory.mktemp("cloud")) as found:
         yield found
 

@@ -34,11 +34,9 @@ from perch.domain.ledger import Entry, broken_at
 from perch.domain.policy import load_settings
 from perch.domain.rollout import Endpoint, Routing
 from perch.local.cloud import KEY, REGION, CloudOptions, LocalCloud
-from perch.local.deploy.synthesis import synthesize
 from perch.local.events.faults import DeliveryFaults
+from tests.local.synthesizer import synthesize_settings
 from tests.local.tiny_models import ORDINARY, onnx_model, torch_model
-
-ROOT = Path(__file__).resolve().parents[2]
 
 SETTINGS = """
 name = "perch"
@@ -85,11 +83,11 @@ START = datetime(
 FILE = {"alpha": "model.onnx", "beta": "model.safetensors", "gamma": "model.onnx"}
 
 
-def synthesize_trial(folder: Path, *, app: Path = ROOT, text: str = SETTINGS) -> Path:
-    """Synthesize the project's app with the settings above, or others."""
+def synthesize_trial(folder: Path, *, text: str = SETTINGS) -> Path:
+    """Synthesize the project's app with the settings above, or others; do not write to what comes of it."""
     settings = folder / "perch.toml"
     settings.write_text(text)
-    return synthesize(app, folder / "cdk.out", environment={"PERCH_SETTINGS": str(settings)})
+    return synthesize_settings(settings, folder / "cdk.out")
 
 
 def artifact(endpoint: str, favourite: int, *, fragile: bool = False) -> bytes:
