@@ -169,6 +169,21 @@ def test_who_signed_is_listed_with_the_versions(d):
     assert "team" in perch("models", "digits").stdout
 
 
+@pytest.mark.usefixtures("outcomes")
+def test_ranges_go_up_in_the_manifest_and_are_signed_with_it(d):
+    """A file of its own says them; what does not fit the model is refused here."""
+    Path("ranges.json").write_text('{"features": ["a", "b", "c", "d"], "inputs": {"b": {"min": 0}}}')
+    Path("wrong.json").write_text('{"inputs": {"9": {"min": 0}}}')
+    wrong = push("model.onnx", "--sign", "keys/team.key", "--ranges", "wrong.json")
+    result = push("model.onnx", "--sign", "keys/team.key", "--ranges", "ranges.json")
+
+    assert wrong.exit_code == 1
+    assert "model.onnx is not uploaded: perch.json: perch.ranges names '9'" in wrong.stderr
+    assert result.exit_code == 0, result.output
+    assert known(d).signature["ranges"]["inputs"] == {"b": {"min": 0}}
+    assert (known(d).pointer.signed_by, known(d).pointer.manifest is None) == ("team", False)
+
+
 # -- again --------------------------------------------------------------------------------------------------------
 
 

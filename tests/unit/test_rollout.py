@@ -197,3 +197,17 @@ def test_a_queue_full_of_ways_back_keeps_them_all():
 
     assert sum(c.cause == "rollback" for c in state.queue) == queueing.QUEUE_LIMIT
     assert state.queue[-1].number == 9
+
+
+def test_an_emergency_goes_only_to_what_served_and_was_not_left():
+    """Whoever chooses among the refuges cannot name anything else, nor what serves already."""
+    first = Revision(lambda_version="1", fingerprint="code-a", pointer=pointer("v0"), number=1)
+    left = Revision(lambda_version="9", fingerprint="code-a", pointer=pointer("v9"), number=9)
+    state = replace(live(), retired=(Retired(revision=first, at=T0), Retired(revision=left, at=T0, left=True)))
+    state = replace(state, retired=(*state.retired, Retired(revision=state.stable, at=T0)))
+
+    assert state.refuges == (first,)
+    for elsewhere in (None, left, state.stable, NEW):
+        with pytest.raises(Refused, match="no earlier revision"):
+            moves.emergency(state, "it burns", to=elsewhere, actor="ada", now=T0)
+    assert moves.emergency(state, "it burns", to=first, actor="ada", now=T0).after.stable == first
