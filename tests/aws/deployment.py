@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
+from botocore.config import Config
 from moto import mock_aws
 
 from perch.app.advance import Progress, advance
@@ -215,7 +216,8 @@ def _deploy(settings: Settings, settle_s: float) -> tuple[Deployment, MetricsApi
     strict.install(strict.StrictSettings(clock=Now(), settle_s=settle_s, invoker=predictors))
     metrics_api = MetricsApi(store, now=lambda: deployment.now)
     metrics_api.install()
-    clients = Clients(make_session(region_name="us-east-1"))
+    # A name for all requests, or botocore would put one together anew for each.
+    clients = Clients(make_session(region_name="us-east-1", config=Config(user_agent="tests")))
     role = clients.session.client("iam").create_role(RoleName="predictor", AssumeRolePolicyDocument="{}")
     clients.dynamodb.create_table(
         TableName=TABLE,
