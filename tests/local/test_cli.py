@@ -108,7 +108,7 @@ def test_status_shows_what_serves_and_what_waits_for_its_first_model() -> None:
     digits, torch = ask("status")["endpoints"]
     page = perch("status").stdout
 
-    assert digits["stable"] == {"version": "v1", "revision": "2"}
+    assert digits["stable"] == {"version": "v1", "revision": "2", "misfit": None}
     assert digits["alias"] == "2 at 100%"
     assert digits["rollout"] is None
     assert [check["healthy"] for check in digits["health"]] == [True]
