@@ -36,6 +36,7 @@ from perch.export.torch_export import to_safetensors
 from perch.export.torch_onnx import module_to_onnx
 from perch.export.torch_programs import export_pt2
 from tests.hostile.good import GOOD
+from tests.unit.sklearn_models import FRAMED, fitted, frame, samples, saved
 
 CHANCE = np.random.default_rng(7)
 ROWS = CHANCE.normal(size=(120, 6))
@@ -134,6 +135,25 @@ def test_probabilities_are_a_matrix_and_no_map() -> None:
     """A sequence of dicts is the slowest answer that ONNX Runtime can give."""
     outputs = to_onnx(LogisticRegression().fit(ROWS, CLASSES)).inspected.signature.outputs
     assert [(tensor.name, tensor.datatype) for tensor in outputs] == [("label", "INT64"), ("probabilities", "FP32")]
+
+
+@pytest.mark.parametrize("name", ["the usual", "categories that are refused", "a search"])
+@pytest.mark.filterwarnings("ignore")
+def test_a_pipeline_of_named_columns_exports_from_its_file_and_from_memory(tmp_path: Path, name: str) -> None:
+    """By the names of its columns, with the only values that its encoders know; an empty text is a missing one."""
+    model = fitted(FRAMED[name], frame(), samples()[1])
+    file = tmp_path / "pipe.skops"
+    file.write_bytes(saved(model))
+    for source in (file, model):
+        exported = to_onnx(source)
+        assert exported.report.passed, exported.report.reason
+        inputs = {tensor.name: tensor.datatype for tensor in exported.inspected.signature.inputs}
+        assert (list(inputs), inputs["age"], inputs["plan"]) == (list(frame().columns), "FP32", "BYTES")
+        ranges = exported.inspected.signature.ranges
+        assert (ranges is not None) == (name == "categories that are refused")
+        if ranges is not None:
+            assert dict(ranges.rules)["plan"].values == ("a", "b")
+            assert set(exported.sample.inputs["plan"].ravel()) == {"a", "b"}
 
 
 def test_columns_of_texts_and_numbers_become_one_input_each() -> None:

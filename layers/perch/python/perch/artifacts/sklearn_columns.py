@@ -70,14 +70,14 @@ class Column:
 class Columns:
     """The columns of a model that is asked by their names.
 
-    `names` and `columns` are of those that it looks at, `places` where they stand among all `width` of them. A model of
-    one text a row (`lone`) takes it flat.
+    `names` and `columns` are of those that it looks at, `places` where they stand among `every` one. A model of one
+    text a row (`lone`) takes it flat.
     """
 
+    every: tuple[str, ...]
     names: tuple[str, ...]
     columns: tuple[Column, ...]
     places: tuple[int, ...]
-    width: int
     lone: bool
 
 
@@ -92,10 +92,10 @@ def columns_of(model: Made) -> Columns | None:
     names = _names(model, width)
     places = tuple(place for place, one in enumerate(looked_at) if one is not None)
     return Columns(
+        every=tuple(names),
         names=tuple(names[place] for place in places),
         columns=tuple(one for one in looked_at if one is not None),
         places=places,
-        width=width,
         lone=_front(model, "CountVectorizer", "TfidfVectorizer") is not None,
     )
 
@@ -117,8 +117,8 @@ def signature_of(model: Made) -> tuple[Signature, dict[str, Any]]:
         details["classes"] = [str(one) for one in classes[:20]]
         if gives_probabilities(model):
             outputs.append(Tensor(name="probabilities", datatype="FP64", shape=(-1, len(classes))))
-    inputs, ranges = _inputs(model, columns)
-    return Signature(inputs=inputs, outputs=tuple(outputs), ranges=ranges), details
+    inputs = _inputs(model, columns)
+    return Signature(inputs=inputs, outputs=tuple(outputs), ranges=ranges_of(model)), details
 
 
 def gives_probabilities(model: Made) -> bool:
@@ -135,19 +135,24 @@ def gives_probabilities(model: Made) -> bool:
     return last.role == "classifier with probabilities"
 
 
-def _inputs(model: Made, columns: Columns | None) -> tuple[tuple[Tensor, ...], Ranges | None]:
-    """A matrix, whose columns have numbers as names, or an input a column; and the values that some only take."""
+def ranges_of(model: Made) -> Ranges | None:
+    """Return the values of columns whose encoders refuse others; those of a matrix are called by their numbers."""
+    columns, looked_at = columns_of(model), _taken([model], model.features or 0)
+    if columns is not None:
+        return _rules(zip(columns.names, columns.columns, strict=True))
+    return _rules((str(place), one or Column()) for place, one in enumerate(looked_at, start=1))
+
+
+def _inputs(model: Made, columns: Columns | None) -> tuple[Tensor, ...]:
+    """A matrix, or an input a column."""
     if columns is None:
         width = model.features or 0
-        looked_at = [one or Column(missing=True) for one in _taken([model], width)]
-        missing = all(one.missing for one in looked_at)
-        rules = _rules((str(place), one) for place, one in enumerate(looked_at, start=1))
-        return (Tensor(name="features", datatype="FP64", shape=(-1, width), missing=missing),), rules
-    inputs = tuple(
+        missing = all(one.missing for one in _taken([model], width) if one is not None)
+        return (Tensor(name="features", datatype="FP64", shape=(-1, width), missing=missing),)
+    return tuple(
         Tensor(name=name, datatype="BYTES" if one.text else "FP64", shape=(-1, 1), missing=one.missing)
         for name, one in zip(columns.names, columns.columns, strict=True)
     )
-    return inputs, _rules(zip(columns.names, columns.columns, strict=True))
 
 
 def _rules(columns: Iterable[tuple[str, Column]]) -> Ranges | None:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perch.artifacts.signature import Signature, Tensor
+from perch.artifacts.signature import Range, Signature, Tensor
 from perch.domain.errors import Invalid
 
 MOST_ROWS = 10_000
@@ -195,7 +195,8 @@ def _made(tensor: Tensor, signature: Signature, rows: int, chance: np.random.Gen
     if tensor.datatype.startswith("FP"):
         array = chance.standard_normal(shape).astype(_DTYPES[tensor.datatype])
     elif tensor.datatype == "BYTES":
-        array = np.full(shape, "", dtype=np.object_)
+        known = next((rule.values for name, rule in _ranges(signature) if name == tensor.name), None) or ("",)
+        array = np.array([*known], dtype=np.object_)[chance.integers(0, len(known), shape)]
     else:
         array = chance.integers(0, 2, shape).astype(_DTYPES[tensor.datatype])
     return _ranged(array, tensor, signature)
@@ -203,9 +204,13 @@ def _made(tensor: Tensor, signature: Signature, rows: int, chance: np.random.Gen
 
 def _ranged(array: NDArray[Any], tensor: Tensor, signature: Signature) -> NDArray[Any]:
     """Move what lies outside the declared ranges to where it may be."""
-    for name, rule in signature.ranges.rules if signature.ranges else ():
-        if name == tensor.name:
+    for name, rule in _ranges(signature):
+        if name == tensor.name and tensor.datatype != "BYTES":
             array = np.array([rule.nearest(value) for value in array.ravel()], dtype=array.dtype).reshape(array.shape)
         elif signature.is_matrix and (column := signature.column(name)) is not None:
             array[:, column] = [rule.nearest(value) for value in array[:, column]]
     return array
+
+
+def _ranges(signature: Signature) -> Sequence[tuple[str, Range]]:
+    return signature.ranges.rules if signature.ranges else ()

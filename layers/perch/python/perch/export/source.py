@@ -92,11 +92,15 @@ def read_file(path: Path, *, trust: bool) -> tuple[bytes, Inspected]:
 
 def said(inspected: Inspected) -> dict[str, str]:
     """What the author of an artifact said of its numbers, as metadata."""
+    meaning = inspected.details.get("output")
+    return ({OUTPUT_KEY: str(meaning)} if meaning else {}) | _declared(inspected.signature)
+
+
+def _declared(signature: Signature) -> dict[str, str]:
     import json  # noqa: PLC0415 - kept beside its one use
 
-    meaning, ranges = inspected.details.get("output"), inspected.signature.ranges
-    found = {OUTPUT_KEY: str(meaning)} if meaning else {}
-    return found | ({RANGES_KEY: json.dumps(ranges.to_json(), separators=(",", ":"))} if ranges else {})
+    ranges = signature.ranges
+    return {RANGES_KEY: json.dumps(ranges.to_json(), separators=(",", ":"))} if ranges else {}
 
 
 def _onnx(data: bytes, inspected: Inspected) -> Source:
@@ -118,14 +122,22 @@ def _onnx(data: bytes, inspected: Inspected) -> Source:
     )
 
 
-def _estimator(estimator: Any, *, size: int | None) -> Source:
-    from . import sklearn_onnx  # noqa: PLC0415 - a second, for those who need it
+def _estimator(estimator: Any, *, size: int | None, made: Any = None) -> Source:
+    """An estimator; `made` is the description in the file that it was built from, if it was built so."""
+    from perch.artifacts.sklearn_columns import columns_of  # noqa: PLC0415 - for those who need it
 
+    from . import sklearn_onnx  # noqa: PLC0415 - a second, likewise
+
+    known = made or sklearn_onnx.described(estimator)
+    signature = sklearn_onnx.inputs_of(known)
+    columns = columns_of(known) if made else None  # in memory it has its names, and gets a data frame
+    estimator = sklearn_onnx.without_gaps(estimator)
     return Source(
         kind=f"scikit-learn's {type(estimator).__name__}",
-        signature=sklearn_onnx.inputs_of(estimator),
-        convert=lambda _, metadata: sklearn_onnx.estimator_to_onnx(estimator, metadata=metadata),
-        ask=lambda outputs: sklearn_onnx.Estimator(estimator, outputs, size),
+        signature=signature,
+        convert=lambda _, said: sklearn_onnx.estimator_to_onnx(estimator, metadata=said, signature=signature),
+        ask=lambda outputs: sklearn_onnx.Estimator(estimator, outputs, size, columns),
+        metadata=_declared(signature),
     )
 
 
@@ -148,7 +160,8 @@ def _skops(data: bytes, _: Inspected) -> Source:
     from perch.artifacts.skops_file import read_skops  # noqa: PLC0415 - as above
     from perch.predictor.runtimes.sklearn import make  # noqa: PLC0415 - as above
 
-    return _estimator(make(read_skops(data)), size=len(data))
+    made = read_skops(data)
+    return _estimator(make(made), size=len(data), made=made)
 
 
 def _joblib(data: bytes, _: Inspected) -> Source:

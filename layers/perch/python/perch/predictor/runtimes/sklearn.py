@@ -118,13 +118,13 @@ class Frame:
 
 def framed(columns: Columns, inputs: Mapping[str, NDArray[Any]]) -> Any:
     """Return inputs by name as what an estimator of columns takes: a frame, or the texts of a lone column."""
-    found: list[NDArray[Any] | None] = [None] * columns.width
+    found: list[NDArray[Any] | None] = [None] * len(columns.every)
     for name, column, place in zip(columns.names, columns.columns, columns.places, strict=True):
         given = inputs[name].reshape(-1)
         if column.text:
             given = np.array([column.null if one is None else one for one in given] + [None], dtype=np.object_)[:-1]
         found[place] = given.astype(np.object_) if column.boxed else given
-    return found[0] if columns.lone and columns.width == 1 else Frame(found, len(next(iter(inputs.values()))))
+    return found[0] if columns.lone and len(found) == 1 else Frame(found, len(next(iter(inputs.values()))))
 
 
 def load_skops(data: Data) -> SklearnModel:
