@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -158,13 +158,17 @@ def look(outcome: Outcome, name: str, data: bytes) -> Inspected | None:
 
 
 def load_and_run(outcome: Outcome, found: Inspected, data: bytes) -> None:
-    """Load what the inspector let through, on the runtime that suits it best, and ask it for one row of zeros."""
+    """Load what the inspector let through, on the runtime that suits it best, and ask it for a few rows."""
     from perch.predictor.interface import interface_of
 
     try:
         model = named(FORMATS[found.format].loaders[found.runtimes[0]])(data)
-        model.run_named(interface_of(model.signature, model.axes).zeros())
+        zeros = interface_of(model.signature, model.axes).zeros()
+        model.run_named(zeros)
         outcome.loaded = "ran"
+        for number in (1, 3, -2.5, 1e9) if found.format == "skops" else ():
+            with suppress(Exception):  # numbers that it may well refuse
+                model.run_named({name: one if one.dtype.kind == "O" else one + number for name, one in zeros.items()})
     except BaseException as error:  # noqa: BLE001 - as above
         outcome.loaded = type(error).__name__
 
@@ -217,6 +221,16 @@ def _open_damaged(seed: str) -> Iterator[Outcome]:
         files = [("as it is", good), *damaged(good, random.Random(f"{seed} {kind}"))]  # noqa: S311 - not for secrets
         yield from caged(
             [_damaged(f"{kind} {title}", name, data) for title, data in files], room=lambda _: LOADING_ROOM
+        )
+
+
+def _open_crafted(seed: str) -> Iterator[Outcome]:
+    from tests.hostile.crafted_skops import crafted, good
+
+    for name, data in good():
+        files = [("as it is", data), *crafted(data, random.Random(f"{seed} {name}"))]  # noqa: S311 - not for secrets
+        yield from caged(
+            [_damaged(f"{name}, {title}", "model.skops", one) for title, one in files], room=lambda _: LOADING_ROOM
         )
 
 
@@ -285,12 +299,13 @@ def main(what: str, argument: str) -> None:
     """Open all files of one kind."""
     for fmt in FORMATS.values():  # what is imported before the first fork is imported once
         named(fmt.inspector)
-        for loader in fmt.loaders.values() if what == "damaged" else ():
+        for loader in fmt.loaders.values() if what == "damaged" or (what, fmt.name) == ("crafted", "skops") else ():
             named(loader)
     import onnx  # noqa: F401 - as above
 
     sys.addaudithook(_watch)
-    for outcome in _open_hostile(Path(argument)) if what == "hostile" else _open_damaged(argument):
+    opened = {"hostile": lambda: _open_hostile(Path(argument)), "damaged": lambda: _open_damaged(argument)}
+    for outcome in opened.get(what, lambda: _open_crafted(argument))():
         print(json.dumps(asdict(outcome)), flush=True)  # noqa: T201 - this is its output
 
 

@@ -14,6 +14,7 @@ from perch.domain.formats import FORMATS, RUNTIMES
 from perch.signing import PrivateKey, Statement, sign_statement
 from tests.hostile.good import GOOD
 from tests.local.whole import Trial, synthesize_trial, trial
+from tests.unit.sklearn_models import FRAMED, fitted, frame, samples, saved
 from tests.unit.test_mlflow_folder import mlmodel
 
 pytestmark = pytest.mark.slow
@@ -95,6 +96,24 @@ def test_a_file_of_each_format_goes_into_service_on_each_runtime(cloud: Trial, k
     assert [answer.status for answer in refused] == [400, 400]
     assert refused[0].body["error"] == "'age' in row 1 is 2.0; at most 1 is taken"
     assert refused[1].body["error"] == "column 3 in row 1 is -1.0; at least 0 is taken"
+
+
+def test_a_pipeline_of_named_columns_goes_into_service(cloud: Trial) -> None:
+    """As it was trained on a data frame: asked by records of numbers, truths and texts, with a gap, in any order."""
+    version, endpoint = cloud.new_version(), "on-sklearn"
+    model = fitted(FRAMED["categories that are refused"], frame(), samples()[1])
+    cloud.put(f"models/{endpoint}/{version}/pipe.skops", saved(model))
+    cloud.wait(lambda: cloud.stable(endpoint) == version, endpoint)
+    path, asked = f"/models/{endpoint}/predict", frame().iloc[[0, 1]]
+    records = [{"vip": bool(row.vip), "plan": row.plan, "age": int(row.age)} for row in asked.itertuples()]
+    answer = cloud.request("POST", path, json.dumps({"records": records}).encode())
+    assert answer.status == 200, answer.body
+    assert answer.body["predictions"] == model.predict(asked).tolist()
+    assert answer.body["probabilities"] == model.predict_proba(asked).tolist()
+    gap = cloud.request("POST", path, json.dumps({"records": [{**records[0], "age": None}]}).encode())
+    other = cloud.request("POST", path, json.dumps({"records": [{**records[0], "plan": "z"}]}).encode())
+    assert gap.status == 200, gap.body
+    assert (other.status, other.body["error"]) == (400, "'plan' in row 1 is 'z'; 'a', 'b' are taken")
 
 
 def test_an_mlflow_folder_goes_into_service(cloud: Trial) -> None:

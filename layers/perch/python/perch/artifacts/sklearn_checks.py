@@ -295,8 +295,9 @@ def _check_categories(model: Made, known: Any) -> None:
     if not is_list(known) or not len(known) or known.dtype.kind not in "OUifub":
         raise ArtifactRefused(f"the {model.short} has categories that are no list of numbers or texts")
     if known.dtype.kind == "O":
-        if not all(one is None or isinstance(one, str | bool | int | float) for one in known):
-            raise ArtifactRefused(f"the {model.short} has a category that is neither number nor text")
+        said = [one for one in known if one is not None and one == one]  # noqa: PLR0124 - NaN is a gap
+        if not (all(isinstance(one, str) for one in said) or all(isinstance(one, int | float) for one in said)):
+            raise ArtifactRefused(f"the {model.short} has categories of a column that are neither numbers nor texts")
     elif known.dtype.kind != "U":
         numbers = known[:-1] if known.dtype.kind == "f" and np.isnan(known[-1]) else known
         if not np.isfinite(numbers).all() or not (numbers[1:] > numbers[:-1]).all():
