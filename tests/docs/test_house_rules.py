@@ -58,3 +58,17 @@ def test_torch_is_pinned_in_one_place():
     ]
 
     assert pins == ["functions/predict_torch/requirements.txt"]
+
+
+def test_the_images_of_all_runtimes_end_alike():
+    """PyTorch needs packages of its own, and so a Dockerfile of its own; who runs in it, and how, is the same."""
+
+    def last_stage(folder):
+        text = (ROOT / "functions" / folder / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+        lines = [
+            line for line in text.replace("${RUNTIME}", "torch").splitlines() if not line.startswith(("#", "ARG "))
+        ]
+        return [line for line in lines if "image.description" not in line]
+
+    assert len(last_stage("container")) > 10
+    assert last_stage("container") == last_stage("predict_torch")
