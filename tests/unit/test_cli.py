@@ -339,6 +339,17 @@ def test_a_file_that_would_be_refused_is_refused_before_it_is_sent(
     assert words in result.stderr
 
 
+def test_what_no_endpoint_takes_is_not_even_read(folder: Path) -> None:
+    """A file larger than this machine's memory would else end the command, and not in words."""
+    with (folder / "model.onnx").open("wb") as file:
+        file.truncate(10**12)
+
+    result = push()
+
+    assert result.exit_code == 1
+    assert "it has 1,000,000 MB; an endpoint takes 500 MB at most" in result.stderr
+
+
 @pytest.mark.parametrize(("model", "version"), [("dígits", "v1"), ("digits", "v 1"), ("../x", "v1"), ("digits", "")])
 def test_a_name_that_cannot_be_a_key_is_refused_before_it_is_sent(folder: Path, model: str, version: str) -> None:
     """The sentence says which characters are permitted."""
@@ -355,6 +366,8 @@ def test_a_name_that_cannot_be_a_key_is_refused_before_it_is_sent(folder: Path, 
     [
         (("--metric", "accuracy"), "is not NAME=VALUE"),
         (("--metric", "accuracy=high"), "a metric is NAME=NUMBER"),
+        (("--metric", "accuracy=nan"), "a metric is NAME=NUMBER"),
+        (("--metric", "accuracy=1e999"), "a metric is NAME=NUMBER"),
         (("--meta", "=x"), "is not NAME=VALUE"),
         (("--metric", "a=1", "--meta", "a=x"), "a is given twice"),
     ],

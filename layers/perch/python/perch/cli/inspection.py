@@ -97,6 +97,17 @@ class Finding:
         }
 
 
+def too_large(file: Path) -> str:
+    """Return why a file is not even read, empty if an endpoint may take it."""
+    size = file.stat().st_size
+    if size <= LARGEST_MB * 1_000_000:
+        return ""
+    return (
+        f"it has {size / 1e6:,.0f} MB; an endpoint takes {LARGEST_MB} MB at most (max_artifact_mb), so it was not "
+        "read. Smaller numbers may help: `perch export --quantize`"
+    )
+
+
 def look(path: Path, endpoints: Iterable[EndpointPolicy] = ()) -> Finding:
     """Find out what a file is. Nothing in it is run; what cannot be served is a finding, too."""
     if path.is_dir():
@@ -106,13 +117,8 @@ def look(path: Path, endpoints: Iterable[EndpointPolicy] = ()) -> Finding:
     if not path.is_file():
         return _refused(path, "it is no ordinary file")
     size = path.stat().st_size
-    if size > LARGEST_MB * 1_000_000:
-        return _refused(
-            path,
-            f"it has {size / 1e6:,.0f} MB; an endpoint takes {LARGEST_MB} MB at most (max_artifact_mb), so it was not "
-            "read. Smaller numbers may help: `perch export --quantize`",
-            size,
-        )
+    if larger := too_large(path):
+        return _refused(path, larger, size)
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     signed = _signed(path)

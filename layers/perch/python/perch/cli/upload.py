@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_upload(
         raise Invalid(f"{path} is not there; name the artifact's file, or its folder")
     if path.name in (MANIFEST, SIGNATURE):
         raise Invalid(f"{path.name} goes with an artifact; name the artifact's file, or the folder")
-    data = path.read_bytes()
+    data = _read(path)
     inspected = _inspect(path.name, data)
     document: dict[str, Any] = {"model": model, "version": version} if signer else {}
     if metadata:
@@ -96,6 +97,14 @@ def read_upload(
     return Upload(file=path.name, model=model, version=version, data=data, manifest=manifest, signature=signature)
 
 
+def _read(file: Path) -> bytes:
+    from perch.cli.inspection import too_large
+
+    if larger := too_large(file):
+        raise Refused(f"{file.name} is not uploaded: {larger}")
+    return file.read_bytes()
+
+
 def _of_folder(folder: Path, model: str, version: str, signer: Signer | None) -> Upload:
     from perch.artifacts.mlflow_folder import MLMODEL, read_mlmodel
 
@@ -105,7 +114,7 @@ def _of_folder(folder: Path, model: str, version: str, signer: Signer | None) ->
         manifest = json.dumps(read_mlmodel(files[MLMODEL].read_bytes()).manifest, indent=1).encode()
     signature = files.pop(SIGNATURE).read_bytes() if SIGNATURE in files else None
     name = _artifact_of(folder, manifest, list(files))
-    data = files[name].read_bytes()
+    data = _read(files[name])
     _check_declared(name, _inspect(name, data), json.loads(manifest) if manifest else {})
     if signer:
         signature = _signed(model, name, data, manifest, signer)
@@ -196,9 +205,12 @@ def metadata_of(metrics: list[str] | None, dataset: str | None, meta: list[str] 
     for text in metrics or []:
         name, value = _pair("--metric", text)
         try:
-            pairs.append((name, float(value)))
+            number = float(value)
         except ValueError:
-            raise typer.BadParameter(f"{text!r}: a metric is NAME=NUMBER", param_hint="--metric") from None
+            number = math.nan
+        if not math.isfinite(number):  # JSON has no word for it, and a comparison no answer
+            raise typer.BadParameter(f"{text!r}: a metric is NAME=NUMBER", param_hint="--metric")
+        pairs.append((name, number))
     pairs += [_pair("--meta", text) for text in meta or []]
     names = [name for name, _ in pairs]
     if twice := sorted({name for name in names if names.count(name) > 1}):
