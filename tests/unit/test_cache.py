@@ -364,10 +364,10 @@ def test_an_address_that_is_none_is_said_without_its_password(lines: Lines) -> N
 
 
 def test_texts_are_told_apart_from_their_neighbours() -> None:
-    """("ab", "c") and ("a", "bc") are different requests."""
+    """("ab", "c") and ("a", "bc") are different requests, and so are "None" and a text that is missing."""
     memo = Memo(Cache(size=1, ttl_s=1), "7", 0)
-    keys = {memo.key(pointer(MODEL), {"t": np.array(texts, dtype=object)}) for texts in (["ab", "c"], ["a", "bc"])}
-    assert len(keys) == 2
+    asked = (["ab", "c"], ["a", "bc"], ["None"], [None])
+    assert len({memo.key(pointer(MODEL), {"t": np.array(texts, dtype=object)}) for texts in asked}) == 4
 
 
 def test_models_of_several_inputs_hit_in_any_order() -> None:

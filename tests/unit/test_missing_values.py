@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from perch.artifacts.signature import Signature, Tensor
+from perch.artifacts.signature import Range, Ranges, Signature, Tensor
 from perch.predictor.decode import decode
 from perch.predictor.errors import RequestRefused
 from perch.predictor.interface import interface_of
-from perch.predictor.records import decode_invocation
+from perch.predictor.records import decode_invocation, decode_records
 from perch.predictor.tensors import from_bytes, from_json
 
 F32 = np.dtype(np.float32)
@@ -78,3 +78,24 @@ def test_a_data_frame_may_have_gaps() -> None:
     body = json.dumps({"dataframe_split": {"columns": ["a", "b"], "data": [[1, None]]}})
     rows = decode_invocation(body, interface_of(signature), F32)["features"]
     np.testing.assert_array_equal(rows, np.array([[1, NAN]], dtype=F32))
+
+
+def test_a_text_may_be_missing_too() -> None:
+    """As null, where the model takes it; it breaks no rule of values."""
+    signature = Signature(
+        inputs=(Tensor(name="town", datatype="BYTES", shape=(-1, 1), missing=True),),
+        outputs=(Tensor(name="value", datatype="FP64", shape=(-1, 1)),),
+        ranges=Ranges(rules=(("town", Range(values=("Bern", "None"))),)),
+    )
+    interface = interface_of(signature)
+    found = decode_records(json.dumps({"records": [{"town": "Bern"}, {"town": None}]}), interface)
+    assert found["town"].tolist() == [["Bern"], [None]]
+    assert interface.limits is not None
+    interface.limits.check(found)
+    with pytest.raises(RequestRefused, match="'town' in row 1 is 'Chur'"):
+        interface.limits.check({"town": np.array([["Chur"]], dtype=np.object_)})
+    with pytest.raises(RequestRefused, match="element 2 of input 'town' is 5"):
+        from_json("town", "BYTES", [2], ["Bern", 5], missing=True)
+    with pytest.raises(RequestRefused, match="null"):
+        from_json("town", "BYTES", [2], ["Bern", None])
+    assert interface.zeros()["town"].tolist() == [["Bern"]]
