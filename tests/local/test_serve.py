@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from perch.predictor.handler import make_handler
+from perch.predictor.serve.lines import Lines
 from perch.predictor.serve.local_file import read_local
 from tests.local.serving import ROW, SERVE, Client, Load, request, serving
 from tests.local.tiny_models import ORDINARY, onnx_model
@@ -374,6 +375,32 @@ def test_an_environment_that_makes_no_sense_is_named(environ, words):
     """With exit code 2."""
     code, said = run(**environ)
     assert (code, words in said, "Traceback" in said) == (2, True, False)
+
+
+def test_a_log_that_nobody_reads_costs_its_lines_and_nothing_else(capsys):
+    """A write that raised would end the thread that runs the model: a server that is ready and answers nobody."""
+    reader, writer = os.pipe()
+    lines = Lines(writer)
+    lines.write("one\n")
+    os.close(reader)
+    for _ in range(3):
+        assert lines.write("two\n") == 4
+    os.close(writer)
+    assert capsys.readouterr().err == "perch: log lines are lost: Broken pipe\n"
+
+
+def test_a_line_that_was_torn_ends_before_the_next_one():
+    """A disk that is full takes a part of a line; when it has room again, the next one is whole."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    lines = Lines(writer)
+    lines.write("a" * 10_000_000 + "\n")
+    os.read(reader, 10_000_000)
+    lines.write("b\n")
+    lines.write("c\n")
+    assert os.read(reader, 100) == b"\nb\nc\n"
+    os.close(reader)
+    os.close(writer)
 
 
 LOADING = """

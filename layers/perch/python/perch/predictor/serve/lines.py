@@ -4,13 +4,18 @@ Python gathers what is printed to a pipe and writes it in blocks, which may end 
 share the pipe, and late in any case. Here each line is one write. A pipe takes up to 4 KB at once as a whole; longer
 lines (captured payloads) could be torn by another worker's while the pipe is full, so writers take turns by a lock,
 which the kernel takes back if its holder dies.
+
+A log that cannot be written (a full disk, a reader that is gone) costs its lines and no request; standard error says so
+once, until a line can be written again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
+import sys
 
 
 class Lines(io.TextIOBase):
@@ -20,6 +25,8 @@ class Lines(io.TextIOBase):
         """Write to `descriptor`; `lock` is a file descriptor of this process's own, None for a single writer."""
         self._descriptor = descriptor
         self._lock = lock
+        self._failed = False
+        self._torn = False
 
     def writable(self) -> bool:
         """Say yes."""
@@ -31,12 +38,25 @@ class Lines(io.TextIOBase):
         if self._lock is not None:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            self._write(b"\n" + data if self._torn else data)
         finally:
             if self._lock is not None:
                 fcntl.flock(self._lock, fcntl.LOCK_UN)
         return len(text)
+
+    def _write(self, data: bytes) -> None:
+        left = data
+        try:
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+        except OSError as error:
+            self._torn = self._torn or len(left) < len(data)
+            if not self._failed:
+                self._failed = True
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(f"perch: log lines are lost: {error.strerror}\n")
+        else:
+            self._failed = self._torn = False
 
 
 def make_lock() -> int:
