@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perch.cli.files import write
 from perch.cli.show import Json, emit, progress, say, table
 from perch.domain.errors import Invalid, Refused
 
@@ -79,9 +80,9 @@ def export(
         **found,
     }
     if report:
-        report.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        write(report, (json.dumps(told, indent=2, ensure_ascii=False) + "\n").encode())
     if passed:
-        output.write_bytes(data)
+        write(output, data)
     _tell(told, reports, as_json=as_json)
     if not passed:
         failed = next(one for one in reports if not one.passed)

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from perch.cli.context import Context
+from perch.cli.files import write
 from perch.cli.show import Json, emit
-from perch.cli.sign import write
 from perch.domain.errors import Invalid
 from perch.domain.names import check_name
 
@@ -32,7 +32,11 @@ def new(name: Name, as_json: Json = False) -> None:
     if public.exists():  # or half a pair would be left behind
         raise Invalid(f"{public} is there already and is not replaced; choose another name")
     write(private, key.to_pem(), mode=0o600, anew=True)
-    write(public, key.public.pem.encode(), mode=0o644, anew=True)
+    try:
+        write(public, key.public.pem.encode(), mode=0o644, anew=True)
+    except BaseException:
+        private.unlink()
+        raise
     _tell(public, key.public.hint, {"private": str(private)}, as_json=as_json)
 
 

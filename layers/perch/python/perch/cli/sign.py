@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from perch.cli.context import Context
+from perch.cli.files import write
 from perch.cli.show import Json, emit
 from perch.domain.errors import Invalid, NotFound
 
@@ -82,17 +83,3 @@ def read_key(file: Path) -> bytes:
     if len(data) > 20_000:
         raise Invalid(f"{file} is no key: it has {len(data):,} bytes")
     return data
-
-
-def write(file: Path, data: bytes, *, mode: int, anew: bool = False) -> None:
-    """Write a file whole or not at all, with these permissions from the start; `anew` never replaces one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file if anew else file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError as error:
-        raise Invalid(f"{part} is there already and is not replaced; choose another name") from error
-    with os.fdopen(handle, "wb") as target:
-        target.write(data)
-    if not anew:
-        part.replace(file)
