@@ -89,7 +89,8 @@ def test_a_safetensors_file_under_the_wrong_name_is_told_to_be_renamed() -> None
     """The bytes are one format and the name another."""
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     data = len(header).to_bytes(8, "little") + header + bytes(4)
-    assert "the bytes are a safetensors file; rename it" in refusal("model.onnx", data)
+    for name in ("model.onnx", "model.bin", "model"):
+        assert "the bytes are a safetensors file; rename it" in refusal(name, data)
 
 
 def test_a_safetensors_header_that_looks_like_a_pickle_is_not_taken_for_one() -> None:

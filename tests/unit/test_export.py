@@ -363,6 +363,8 @@ def test_columns_are_read_by_their_names(tmp_path: Path) -> None:
         ("s.csv", "1,2\n3\n", "cannot be read"),
         ("s.csv", "1,2,3\n", "takes any by 2"),
         ("s.csv", "a,b\nx,y\n", "takes FP32"),
+        ("s.csv", "1,2\n3,nan\n", "row 1 of input 'x' holds NaN"),
+        ("s.json", "[[1e999, 2]]", "row 0 of input 'x' holds NaN or infinity"),
         ("s.json", "{", "cannot be read"),
         ("s.json", "[]", "takes any by 2"),
         ("s.json", "[" * 100_000, "cannot be read"),

@@ -12,7 +12,6 @@ A manifest that cannot be used is refused by its own event, and the other files 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from perch.app.world import World
 from perch.artifacts import ArtifactRefused
 from perch.artifacts.mlflow_folder import BESIDE, MLMODEL, read_mlmodel
 from perch.aws.store import Stored
+from perch.domain import strict_json
 from perch.domain.errors import Invalid, PerchError
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, is_name
 
@@ -145,8 +145,8 @@ def _manifest(world: World, stored: Stored) -> Manifest:
         raise Invalid(f"{MANIFEST} has {stored.size:,} bytes, the limit is {MAX_MANIFEST:,}; keep probes to a few rows")
     data = world.store.read(stored)
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = strict_json.read(data)
+    except ValueError as error:
         raise Invalid(f"{MANIFEST} is not JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("artifact"), str):
         raise Invalid(f'{MANIFEST} must be an object that names the artifact, such as {{"artifact": "model.onnx"}}')

@@ -55,7 +55,7 @@ def inspect(name: str, data: bytes) -> Inspected:
     kind = sniff(data)
     if fmt is None:
         suffix = next((suffix for suffix in REFUSED_SUFFIXES if name.lower().endswith(suffix)), None)
-        if suffix is not None and kind != _DAMAGED:
+        if suffix is not None and kind != _DAMAGED and kind not in _MISNAMED:
             raise ArtifactRefused(REFUSED_SUFFIXES[suffix])
         if kind is not None:
             raise ArtifactRefused(f"the name ends in no known way and the bytes are {kind}; {_advice(kind)}")
@@ -81,6 +81,9 @@ _OWN_KINDS = {
     "joblib": ("a pickle",),
 }
 """What the bytes of a format may look like; its inspector says what is wrong with a damaged or an unusual archive."""
+
+_MISNAMED = {kinds[0] for name, kinds in _OWN_KINDS.items() if not FORMATS[name].code} - {_TORCH_ZIP}
+"""What may only need another name to be served; of torch's pickles few do."""
 
 
 def sniff(data: bytes) -> str | None:

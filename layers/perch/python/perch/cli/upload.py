@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from perch.cli.show import say
+from perch.domain import strict_json
 from perch.domain.codec import load
 from perch.domain.errors import Invalid, Refused
 from perch.domain.model import Probe
@@ -115,7 +116,7 @@ def _of_folder(folder: Path, model: str, version: str, signer: Signer | None) ->
     signature = files.pop(SIGNATURE).read_bytes() if SIGNATURE in files else None
     name = _artifact_of(folder, manifest, list(files))
     data = _read(files[name])
-    _check_declared(name, _inspect(name, data), json.loads(manifest) if manifest else {})
+    _check_declared(name, _inspect(name, data), strict_json.read(manifest) if manifest else {})
     if signer:
         signature = _signed(model, name, data, manifest, signer)
     if others := sorted(files.keys() - {name}):
@@ -127,8 +128,8 @@ def _artifact_of(folder: Path, manifest: bytes | None, files: list[str]) -> str:
     """Return the name of the artifact of a folder. Raises Invalid if that is not clear."""
     if manifest is not None:
         try:
-            name = json.loads(manifest)["artifact"]
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            name = strict_json.read(manifest)["artifact"]
+        except (ValueError, TypeError, KeyError) as error:
             raise Invalid(f"{folder / MANIFEST} does not name an artifact: {error!r}") from error
         if name not in files or not (folder / name).is_file():
             raise Invalid(f"{folder / MANIFEST} names {name!r}, which is not in the folder")

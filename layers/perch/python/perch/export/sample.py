@@ -132,6 +132,9 @@ def _typed(name: str, tensor: Tensor, values: Any) -> NDArray[Any]:
     if not fits:
         shape = " by ".join("any" if size < 0 else str(size) for size in wanted)
         raise Invalid(f"{name}: input {tensor.name!r} takes {shape}, and the sample has {list(array.shape)}")
+    if array.dtype.kind == "f" and not tensor.missing and not (finite := np.isfinite(array)).all():
+        row = np.argwhere(~finite)[0][0]  # two models say the same nothing of it, which is no agreement
+        raise Invalid(f"{name}: row {row} of input {tensor.name!r} holds NaN or infinity, which a request cannot")
     return array
 
 
