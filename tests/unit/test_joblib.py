@@ -169,6 +169,27 @@ def test_what_a_library_has_besides_its_classes_is_refused(name: str) -> None:
         load_joblib(data)
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("lightgbm.sklearn.LGBMClassifier", "booster_.save_model"),
+        ("xgboost.sklearn.XGBClassifier", r"save_model\('model\.ubj'\)"),
+        ("catboost.core.CatBoostClassifier", "format='onnx'"),
+    ],
+)
+def test_another_librarys_model_is_refused_with_the_way_in_which_it_is_served(name: str, words: str) -> None:
+    """People save everything with joblib."""
+    module, _, last = name.rpartition(".")
+    with pytest.raises(ArtifactRefused, match=words):
+        inspect("m.joblib", b"\x80\x02c" + f"{module}\n{last}\n".encode() + b".")
+
+
+def test_an_estimator_among_other_things_is_no_estimator() -> None:
+    """A dict of a model and its columns, as people save them; told in words, and not as a bug."""
+    with pytest.raises(Invalid, match=r"holds a dict, .* save the estimator by itself"):
+        load_joblib(pickle.dumps({"model": LogisticRegression().fit(ROWS, CLASSES), "columns": ["a"]}))
+
+
 def test_a_class_of_another_library_is_not_reached_through_scikit_learn() -> None:
     """It imports `Path`, for example."""
     with pytest.raises(pickle.UnpicklingError, match="another library's"):

@@ -105,6 +105,19 @@ class _File:
         self.at += count
 
 
+_SAVED_BY = {
+    "catboost": "model.save_model('model.onnx', format='onnx')",
+    "lightgbm": "model.booster_.save_model('model.lgb')",
+    "xgboost": "model.save_model('model.ubj')",
+}
+"""How models of other libraries are saved as files that are served."""
+
+
+def _instead(module: str) -> str:
+    library = module.partition(".")[0]
+    return f"; {_SAVED_BY[library]} writes a file that holds no code" if library in _SAVED_BY else ""
+
+
 @dataclass(frozen=True)
 class _Name:
     text: str
@@ -191,7 +204,7 @@ class _Machine(Machine):
         if not allowed(module, name):
             raise ArtifactRefused(
                 f"the pickle would import {module[:60]}.{name[:60]}, which no scikit-learn estimator needs; it is not "
-                "loaded, whoever signed it"
+                f"loaded, whoever signed it{_instead(module)}"
             )
         self.names.add(f"{module}.{name}")
         self.push(_Name(f"{module}.{name}"))

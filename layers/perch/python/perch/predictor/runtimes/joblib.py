@@ -14,6 +14,7 @@ from joblib.numpy_pickle import NumpyUnpickler
 
 from perch.artifacts.data import Data
 from perch.artifacts.pickle_names import allowed
+from perch.domain.errors import Invalid
 
 from .sklearn import SklearnModel
 
@@ -33,6 +34,12 @@ class _Unpickler(NumpyUnpickler):  # type: ignore[misc]  # joblib has no types
 
 
 def load_joblib(data: Data) -> SklearnModel:
-    """Load a verified pickle of a trusted key. May raise anything."""
+    """Load a verified pickle of a trusted key. May raise anything; Invalid if it holds no fitted estimator."""
     file = io.BytesIO(data)
-    return SklearnModel(_Unpickler("model", file, ensure_native_byte_order=True).load())
+    found = _Unpickler("model", file, ensure_native_byte_order=True).load()
+    if not hasattr(found, "n_features_in_"):
+        raise Invalid(
+            f"the file holds a {type(found).__name__}, which is no fitted estimator that knows its features; "
+            "save the estimator by itself: joblib.dump(model, file)"
+        )
+    return SklearnModel(found)
