@@ -219,6 +219,15 @@ def test_health_is_answered_while_the_model_is_busy(folder):
         assert Client(server.port).ask("/v2/health/live", method="GET").status == 200
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::"])  # noqa: S104 - in a test
+def test_the_containers_health_check_asks_where_it_listens(folder, host):
+    """HOST may be one address; a check of another would have a healthy container killed."""
+    with serving(folder, HOST=host) as server:
+        environ = {**os.environ, "PORT": str(server.port), "HOST": host}
+        asked = subprocess.run((sys.executable, "-m", "perch.predictor.serve.health"), env=environ, check=False)
+        assert asked.returncode == 0
+
+
 def test_a_model_that_hangs_ends_its_worker_in_words(folder):
     """Its thread cannot be stopped, and behind it everybody would wait; who asked is told, and the log is."""
     with serving(folder, command=SLOW_COMMAND, PERCH_REQUEST_S="0.4") as server:

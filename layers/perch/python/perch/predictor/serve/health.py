@@ -1,4 +1,4 @@
-"""The container's health check: `python -m perch.predictor.serve.health` asks the server on PORT whether it is live.
+"""The container's health check: `python -m perch.predictor.serve.health` asks the server, at HOST and PORT, if it is live.
 
 Exit code 0: it is. 1: it is not, with the reason. In Lambda nobody asks.
 """
@@ -9,10 +9,14 @@ import http.client
 import os
 import sys
 
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - what HOST may say
+
 
 def main() -> int:
     """Ask, and return the exit code."""
-    connection = http.client.HTTPConnection("127.0.0.1", int(os.environ.get("PORT") or 8080), timeout=2)
+    host = os.environ.get("HOST", "")
+    host = "127.0.0.1" if host in _EVERYWHERE else host
+    connection = http.client.HTTPConnection(host, int(os.environ.get("PORT") or 8080), timeout=2)
     try:
         connection.request("GET", "/v2/health/live")
         status = connection.getresponse().status
