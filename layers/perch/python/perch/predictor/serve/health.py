@@ -1,4 +1,4 @@
-"""The container's health check: `python -m perch.predictor.serve.health` asks the server, at HOST and PORT, if it is live.
+"""The container's health check: `python -m perch.predictor.serve.health` asks the server at HOST and PORT.
 
 Exit code 0: it is. 1: it is not, with the reason. In Lambda nobody asks.
 """
