@@ -243,6 +243,35 @@ def test_a_base_score_may_be_a_number_as_older_versions_wrote_it() -> None:
     )
 
 
+def test_dropout_is_read_where_each_xgboost_writes_it() -> None:
+    """Until 3.3 in a booster of its own, `dart`; since then beside the trees of any booster."""
+    older = json.loads(bytes(boosted("dart").save_raw("json")))
+    booster = older["learner"]["gradient_booster"]
+    if booster["name"] != "dart":  # this is the newer: write what the older would have
+        nested = booster["model"]
+        booster = {
+            "name": "dart",
+            "weight_drop": nested.pop("weight_drop"),
+            "gbtree": {"name": "gbtree", "model": nested},
+        }
+    inner = {**booster["gbtree"]["model"], "weight_drop": booster["weight_drop"]}
+    newer = {"name": "gbtree", "model": inner}
+    rows = np.random.default_rng(3).normal(size=(20, FEATURES)).astype(np.float32)
+    wanted = boosted("dart").predict(xgboost.DMatrix(rows))
+    for written in (booster, newer):
+        document = {**older, "learner": {**older["learner"], "gradient_booster": written}}
+        model = load_xgboost(json.dumps(document).encode())
+        np.testing.assert_allclose(answered(model.run(rows), wanted), wanted, rtol=2e-6, atol=2e-6)
+
+
+def test_what_a_later_xgboost_says_of_all_trees_is_not_passed_over() -> None:
+    """Dropout was: the answers were others, and nobody was told."""
+    document = json.loads(bytes(boosted("numbers").save_raw("json")))
+    document["learner"]["gradient_booster"]["model"]["tree_scale"] = [2.0]
+    with pytest.raises(ArtifactRefused, match="tree_scale"):
+        load_xgboost(json.dumps(document).encode())
+
+
 def test_a_signature_says_what_goes_in_and_comes_out() -> None:
     """Rows with gaps in; labels and probabilities out, or numbers."""
     classes = inspect("m.ubj", bytes(boosted("classes").save_raw("ubj"))).signature

@@ -68,7 +68,7 @@ OBJECTIVES: Mapping[str, Objective] = {
     "survival:cox": Objective("exp", "exp"),
     "survival:aft": Objective("exp", "exp"),
 }
-"""All objectives of XGBoost 3.2. One of the user's own is saved as that of which it took the place."""
+"""All objectives of XGBoost 3.2 to 3.4. One of the user's own is saved as that of which it took the place."""
 
 _FIELDS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
 
@@ -107,19 +107,23 @@ class _BoosterParam(msgspec.Struct):
     num_parallel_tree: str = "1"
 
 
-class _Model(msgspec.Struct):
+class _Model(msgspec.Struct, forbid_unknown_fields=True):  # what it does not know, it would answer without
     gbtree_model_param: _BoosterParam = msgspec.field(default_factory=_BoosterParam)
     trees: list[_Tree] = []
     tree_info: list[int] = []
     cats: Cats = msgspec.field(default_factory=Cats)
     weights: list[float] = []
+    weight_drop: list[float] = []
+    iteration_indptr: list[int] = []
+    boosted_rounds: int = 0
 
 
-class _Nested(msgspec.Struct):
+class _Nested(msgspec.Struct, forbid_unknown_fields=True):
     model: _Model
+    name: str = ""
 
 
-class _Booster(msgspec.Struct):
+class _Booster(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     model: _Model | None = None
     gbtree: _Nested | None = None
@@ -293,7 +297,8 @@ _NOTHING = Trees(
 def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[float]]:
     """Trees, the output that each adds to, and its weight."""
     model = _model(booster)
-    weights = booster.weight_drop if booster.name == "dart" else [1.0] * len(model.trees)
+    # Dropout was a booster of its own until XGBoost 3.4, where any may do it.
+    weights = booster.weight_drop if booster.name == "dart" else model.weight_drop or [1.0] * len(model.trees)
     if not len(model.trees) == len(model.tree_info) == len(weights):
         raise ArtifactRefused("the lists of trees, of their outputs and of their weights differ in length")
     return model.trees, model.tree_info, weights
