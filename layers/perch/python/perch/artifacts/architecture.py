@@ -14,11 +14,12 @@ inspector compares them with the file, which bounds the memory that building the
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
+
+from perch.domain import strict_json
 
 from .errors import ArchitectureRefused
 from .layers import IN_NUMPY, KINDS, Flow, Misfit
@@ -64,8 +65,8 @@ class Architecture:
 def parse_architecture(text: str) -> Architecture:
     """Read and check the JSON of an architecture. Raises `ArchitectureRefused`."""
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = strict_json.read(text.encode())
+    except ValueError as error:
         raise ArchitectureRefused(f"the architecture is not readable JSON: {str(error)[:200]}") from error
     return check_architecture(value)
 

@@ -215,7 +215,9 @@ class _Reader:
     def _json(self, name: str) -> Any:
         try:
             return json.loads(self._text(name, MAX_JSON))
-        except (ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise ArtifactRefused(f"{name} is not readable JSON: it is nested too deeply") from error
+        except ValueError as error:
             raise ArtifactRefused(f"{name} is not readable JSON: {str(error)[:120]}") from error
 
     def _text(self, name: str, limit: int) -> str:
