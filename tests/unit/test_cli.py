@@ -81,7 +81,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 
 def test_the_first_sentence_of_every_command_fits_the_help_page() -> None:
     """A sentence that is cut in the list of commands helps nobody."""
-    for page in (perch("--help").stdout, perch("rollouts", "--help").stdout):
+    for page in (perch("--help").stdout, perch("-h").stdout, perch("rollouts", "-h").stdout):
         assert "..." not in page.partition("Commands:")[2]
 
 

@@ -58,6 +58,7 @@ app = typer.Typer(
     name="perch",
     cls=Sentences,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     add_completion=False,
