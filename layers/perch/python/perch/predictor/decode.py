@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -95,8 +95,8 @@ def _array(given: Any, features: int, dtype: np.dtype[Any], *, missing: bool) ->
         rows = np.array(
             [[_whole(value) for value in row] for row in (given if isinstance(given[0], list) else (given,))]
         )
-    if rows.dtype.kind == "O":
-        rows = _widened(rows)
+    if rows.dtype.kind == "O" and rows.ndim == 2:
+        rows = _widened(rows) if dtype.kind == "f" else _narrowed(rows, dtype)
     if rows.ndim != 2 or rows.shape[1] != features or rows.dtype.kind not in "fiub":
         raise RequestRefused(400, _explain(given, features))
     return _converted(rows, dtype, np.isnan(rows) if missing and rows.dtype.kind == "f" else None)
@@ -163,9 +163,16 @@ def _mentions_nan(body: str | bytes) -> bool:
 
 def _widened(rows: NDArray[Any]) -> NDArray[Any]:
     """Rows as floats: nothing but whole numbers of more than 64 bits kept them from being numbers."""
-    if rows.ndim != 2:
-        return rows
     return np.array([[_float(value) for value in row] for row in rows])
+
+
+def _narrowed(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Rows as whole numbers, compared before any is rounded. Raises `RequestRefused` (400) for one that is none."""
+    limits = np.iinfo(dtype)
+    for place, value in np.ndenumerate(rows):
+        if not (limits.min <= value <= limits.max and value == int(value)):
+            raise _misfit(place, value, dtype)
+    return rows.astype(dtype)
 
 
 def _float(value: float) -> float:
@@ -200,8 +207,13 @@ def _converted(rows: NDArray[Any], dtype: np.dtype[Any], gaps: NDArray[np.bool_]
         if fits.all():
             return rows.astype(dtype)
         bad = np.argwhere(~fits)[0]
-    row, column = bad + 1
-    raise RequestRefused(400, f"feature {column} in row {row} is {rows[*bad]}, which is no {dtype.name} number")
+    raise _misfit(bad, rows[*bad], dtype)
+
+
+def _misfit(place: Sequence[int], value: float, dtype: np.dtype[Any]) -> RequestRefused:
+    row, column = place
+    value = value if abs(value) < 2**70 else _float(value)  # Python writes no number of thousands of digits
+    return RequestRefused(400, f"feature {column + 1} in row {row + 1} is {value}, which is no {dtype.name} number")
 
 
 def _explain(given: Any, features: int) -> str:
