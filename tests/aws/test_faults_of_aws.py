@@ -606,7 +606,7 @@ def test_a_look_that_is_stored_and_not_acted_on_is_not_counted_again(shifting):
     d.tick()
     d.both(1000, failures=30, stable_failures=1)
     d.now += timedelta(minutes=1)
-    trouble.dies_after = 7  # alias, $LATEST, state, tally, metrics, alarms, and the look
+    trouble.dies_after = 8  # alias, $LATEST, state, version, tally, metrics, alarms, and the look
     with trouble.at_work():
         d.tick()
     assert trouble.calls[-1] == "TransactWriteItems"
