@@ -212,7 +212,7 @@ def _converted(rows: NDArray[Any], dtype: np.dtype[Any], gaps: NDArray[np.bool_]
 
 def _misfit(place: Sequence[int], value: float, dtype: np.dtype[Any]) -> RequestRefused:
     row, column = place
-    value = value if abs(value) < 2**70 else _float(value)  # Python writes no number of thousands of digits
+    value = value if -(2**70) < value < 2**70 else _float(value)  # Python writes no number of thousands of digits
     return RequestRefused(400, f"feature {column + 1} in row {row + 1} is {value}, which is no {dtype.name} number")
 
 
