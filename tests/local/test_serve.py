@@ -27,6 +27,14 @@ PREDICT, INFER = "/models/rows/predict", "/v2/models/rows/infer"
 TENSOR = {"name": "x", "shape": [1, 4], "datatype": "FP32"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hang_ups_reach_who_is_started_here():
+    """Under `nohup`, where tests may run as well, servers are right to ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("serve")
