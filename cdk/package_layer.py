@@ -60,7 +60,8 @@ def _modules(package: Path, name: str) -> Iterator[Path]:
     left_out = {*NOT_DEPLOYED, *(CONTROL_SIDE if name == PREDICTOR_PACKAGE else ())}
     for path in package.rglob("*"):
         room = path.relative_to(package).parts[0]
-        if room not in left_out and path.suffix != ".pyc" and path.is_file():
+        # Bytecode of this machine's Python, which may be in the making.
+        if room not in left_out and path.parent.name != "__pycache__" and path.is_file():
             yield path
 
 

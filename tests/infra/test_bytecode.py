@@ -111,6 +111,18 @@ def test_the_package_comes_in_two_cuts(tmp_path: Path, monkeypatch: pytest.Monke
     assert not rooms[PACKAGE] & {"local", "cli", "export"}
 
 
+def test_bytecode_of_this_machine_is_not_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever imports the package writes some, under passing names, while others cut."""
+    package = tmp_path / "layers/perch/python/perch"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(package_layer, "find_compiler", lambda _: None)
+    before = cut(PACKAGE, root=tmp_path)
+    (package / "__pycache__" / "__init__.cpython-311.pyc.140428021863680").touch()
+
+    assert cut(PACKAGE, root=tmp_path) == before
+
+
 def test_cuts_that_nobody_takes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each change of the package makes new ones."""
     (tmp_path / "layers").symlink_to(ROOT / "layers")
