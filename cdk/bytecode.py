@@ -2,8 +2,8 @@
 
 Lambda cannot write to `/opt`: what is not compiled here is compiled at every start that no snapshot is restored for,
 which doubles the time until an ONNX predictor is ready (`benchmarks/bytecode.py`). Bytecode is of one Python's minor
-version, so it takes that one to write it: the interpreter that runs this, or `python3.13` on the PATH. Where neither is
-there, layers go without, and work as well.
+version, so it takes that one to write it: the interpreter that runs this, `python3.13` on the PATH, or one that uv or
+pyenv has installed. Where none is there, layers go without, and work as well.
 
 It is written unchecked (PEP 552): Python takes it without a look at the source's date, which unpacking changes. The
 files are named in it as Lambda will see them, so that the same source gives the same bytes in whatever folder it was

@@ -140,6 +140,20 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
+@contextmanager
+def made_whole(target: Path) -> Iterator[Path]:
+    """Hand out a folder to fill, which becomes `target` by one rename, or nothing if filling it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as made:
+        folder = Path(made) / "layer"
+        yield folder
+        try:
+            folder.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another build was faster, and made the same
+                raise
+
+
 def folder_size(folder: Path) -> int:
     """Return the bytes of all files in a folder."""
     return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
@@ -162,9 +176,7 @@ def _pins(source: Path) -> list[str]:
 def _build_into(
     target: Path, name: str, pins: list[str], architecture: str, source: Path, compiler: str | None
 ) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as made:
-        layer = Path(made) / "layer"
+    with made_whole(target) as layer:
         python = layer / "python"
         with _progress(f"building layer {name} for {architecture} ({', '.join(pins)})"):
             _install(pins, python, architecture, name)
@@ -185,11 +197,6 @@ def _build_into(
         }
         (layer / "layers").mkdir()
         (layer / "layers" / f"{name}.json").write_text(json.dumps(about, indent=2) + "\n")
-        try:
-            layer.rename(target)
-        except OSError:
-            if not target.is_dir():  # else another build was faster, and made the same
-                raise
     without = "" if compiler else f", without bytecode, as no Python {PYTHON} was found here"
     print(f"layer {name}: {megabytes(size)} unpacked, from {source}{without}", file=sys.stderr)  # noqa: T201 - progress
 

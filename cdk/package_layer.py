@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cdk.bytecode import MAGIC, compile_all, find_compiler
-from cdk.layers import MOUNTED, PYTHON
+from cdk.layers import MOUNTED, PYTHON, made_whole
 
 PACKAGE = "perch"
 PREDICTOR_PACKAGE = "perch-predictor"
@@ -42,14 +41,8 @@ def cut(name: str, *, root: Path) -> Path:
         digest.update(f"\0{module.relative_to(source)}\0{module.stat().st_size}\0".encode() + module.read_bytes())
     target = root / ".perch" / "package" / f"{name}-{digest.hexdigest()[:16]}"
     if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as made:
-            _make(Path(made) / "layer", source, modules, compiler)
-            try:
-                (Path(made) / "layer").rename(target)
-            except OSError:
-                if not target.is_dir():  # else somebody else was faster, and made the same
-                    raise
+        with made_whole(target) as layer:
+            _make(layer, source, modules, compiler)
     target.touch()
     _sweep(target)
     return target
