@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,11 +24,9 @@ from benchmarks.cold_start import ANSWERED, FORMATS, PERCH, ROOT, pointed_at, tu
 from benchmarks.load_weights import store
 from benchmarks.report import save
 from cdk.bytecode import find_compiler
-from cdk.layers import PYTHON, build
+from cdk.layers import HERE, PYTHON, build
 from cdk.package_layer import PREDICTOR_PACKAGE, cut
 from perch.domain.formats import RUNTIMES
-
-ARCHITECTURE = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
 
 
 def main() -> None:
@@ -50,7 +47,7 @@ def main() -> None:
                 continue
             path = Path(folder) / f"model.{FORMATS[name]}"
             write(name, path)
-            built = [build(layer, root=ROOT, architecture=ARCHITECTURE).path for layer in runtime.layers]
+            built = [build(layer, root=ROOT, architecture=HERE).path for layer in runtime.layers]
             found[name] = measure(
                 interpreter, name, [cut(PREDICTOR_PACKAGE, root=ROOT), *built], pointed_at(name, path, environ), asked
             )

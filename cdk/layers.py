@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ REQUIREMENTS = (
 # Lambda's python3.13 is Amazon Linux 2023 with glibc 2.34: it runs wheels built for that version or an older one.
 _GLIBC = ("2_34", "2_31", "2_28", "2_27", "2_26", "2_24", "2_17")
 _MACHINE = {"arm64": "aarch64", "x86_64": "x86_64"}
+HERE = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"  # to run a layer on this machine
 
 # Never imported by a running function. `dist-info` stays (without its list of files): packages look up their own
 # version in it, and it holds their licences. Of numpy's tests only the tests go: `numpy.testing` imports its helpers.
@@ -98,11 +100,11 @@ def build(name: str, *, root: Path, architecture: str) -> Layer:
     """
     source = root / "layers" / name / "requirements.txt"
     pins = _pins(source)
-    platform = f"{_MACHINE[architecture]}-cp{PYTHON.replace('.', '')}"
+    built_for = f"{_MACHINE[architecture]}-cp{PYTHON.replace('.', '')}"
     compiler = find_compiler(PYTHON)
-    recipe = json.dumps([platform, _GLIBC, pins, _TRIM, _TRIM_OF, MAGIC[PYTHON] if compiler else None])
+    recipe = json.dumps([built_for, _GLIBC, pins, _TRIM, _TRIM_OF, MAGIC[PYTHON] if compiler else None])
     digest = digest_of(recipe)
-    target = root / ".perch" / "layers" / f"{name}-{platform}-{digest}"
+    target = root / ".perch" / "layers" / f"{name}-{built_for}-{digest}"
     if not target.is_dir():
         _build_into(target, name, pins, architecture, source, compiler)
     about = json.loads((target / "layers" / f"{name}.json").read_text())

@@ -36,6 +36,7 @@ class LayerShelf(Construct):
         super().__init__(scope, id_)
         self._props = props
         self._made: dict[str, lambda_.LayerVersion] = {}
+        self._cuts: dict[str, Path] = {}
 
     def take(self, function: str, names: Sequence[str], folders: Sequence[Path]) -> list[lambda_.LayerVersion]:
         """Return the layers of one function.
@@ -49,12 +50,17 @@ class LayerShelf(Construct):
             LayerError: a layer cannot be built, or all of it together is over Lambda's limit.
         """
         built = [self._build(name) for name in names if name in layers.REQUIREMENTS]
-        own = [cut(name, root=self._props.root) for name in names if name in (PACKAGE, PREDICTOR_PACKAGE)]
+        own = [self._cut(name) for name in names if name in (PACKAGE, PREDICTOR_PACKAGE)]
         layers.check_size(function, built, [*folders, *own])
         return [self._version(name) for name in names]
 
     def _build(self, name: str) -> layers.Layer:
         return layers.build(name, root=self._props.root, architecture=self._props.settings.architecture)
+
+    def _cut(self, name: str) -> Path:
+        if name not in self._cuts:  # every function takes one, and all modules are read to name it
+            self._cuts[name] = cut(name, root=self._props.root)
+        return self._cuts[name]
 
     def _version(self, name: str) -> lambda_.LayerVersion:
         if name not in self._made:
@@ -73,7 +79,7 @@ class LayerShelf(Construct):
             folder = write_settings_layer(self._props.settings, root=self._props.root)
             return lambda_.Code.from_asset(str(folder)), "What perch.toml declares"
         if name in (PACKAGE, PREDICTOR_PACKAGE):
-            return _named_by_content(cut(name, root=self._props.root)), "The package perch"
+            return _named_by_content(self._cut(name)), "The package perch"
         layer = self._build(name)
         return _named_by_content(layer.path), f"Packages for {name}, {layers.megabytes(layer.size)} unpacked"
 

@@ -8,14 +8,13 @@ installed there is nothing to run.
 from __future__ import annotations
 
 import json
-import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from cdk.bytecode import find_compiler
-from cdk.layers import PYTHON, build
+from cdk.layers import HERE, PYTHON, build
 from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE, cut
 from perch.domain.formats import FORMATS, RUNTIMES
 from tests.hostile.good import GOOD
@@ -23,7 +22,6 @@ from tests.infra.conftest import ROOT
 from tests.infra.test_deployed_code import ENVIRONMENT, RUNTIME_HAS, link
 
 INTERPRETER = find_compiler(PYTHON)
-ARCHITECTURE = {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64")
 
 pytestmark = pytest.mark.skipif(INTERPRETER is None, reason=f"Python {PYTHON} is not installed here")
 
@@ -70,7 +68,7 @@ print(json.dumps(ask(event, SimpleNamespace(aws_request_id="r", function_version
 
 def layer(name: str) -> Path:
     """A layer of packages, for this machine's processor."""
-    return build(name, root=ROOT, architecture=ARCHITECTURE).path / "python"
+    return build(name, root=ROOT, architecture=HERE).path / "python"
 
 
 def run(code: str, folders: list[Path], *arguments: str) -> str:
