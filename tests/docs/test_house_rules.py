@@ -47,6 +47,19 @@ def test_no_file_names_a_place_that_only_exists_elsewhere():
     assert found == []
 
 
+def test_refusals_of_aws_are_known_by_their_code():
+    """Botocore makes `client.exceptions` when first asked: two threads get two sets, and `except` lets one by."""
+    asked = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in tracked()
+        if path.is_file() and path.suffix == ".py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Attribute) and node.value.attr == "exceptions"
+    ]
+
+    assert asked == []
+
+
 def test_torch_is_pinned_in_one_place():
     """Two pins drift apart."""
     pins = [

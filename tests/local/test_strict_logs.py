@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from perch.local import strict
@@ -114,7 +115,7 @@ def test_a_pattern_that_is_not_understood_is_refused(logs, pattern):
     """Moto alone would answer with every line."""
     sink = strict.MotoLogSink()
     sink.write("/aws/lambda/f", "s", FAR, "{}")
-    with pytest.raises(logs.exceptions.InvalidParameterException):
+    with pytest.raises(ClientError, match="InvalidParameterException"):
         logs.filter_log_events(logGroupName="/aws/lambda/f", filterPattern=pattern)
 
 

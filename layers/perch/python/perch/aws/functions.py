@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from perch.aws.trouble import code_of
 from perch.domain.errors import Conflict, NotFound, NotReady
 from perch.domain.model import Pointer
 from perch.domain.rollout import Routing
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 ALIAS = "live"
 GREEN = "green"
 POINTER, EXPERIMENT = "PERCH_POINTER", "PERCH_EXPERIMENT"
+_ABSENT = "ResourceNotFoundException"
 _STALE = {"PreconditionFailedException"}
 _BUSY = {"ResourceConflictException", "TooManyRequestsException", "ServiceException", "ThrottlingException"}
 
@@ -78,7 +80,9 @@ class Functions:
         """Read the alias `live`. Raises NotFound if the endpoint is not deployed."""
         try:
             answer = self._client.get_alias(FunctionName=function, Name=ALIAS)
-        except self._client.exceptions.ResourceNotFoundException as error:
+        except ClientError as error:
+            if code_of(error) != _ABSENT:
+                raise
             raise NotFound(f"function {function} has no alias {ALIAS!r}; deploy the serving stack first") from error
         return Alias(routing=_routing(answer), revision_id=answer["RevisionId"])
 
@@ -112,7 +116,9 @@ class Functions:
         try:
             try:
                 self._client.update_alias(FunctionName=function, Name=GREEN, FunctionVersion=version)
-            except self._client.exceptions.ResourceNotFoundException:
+            except ClientError as error:
+                if code_of(error) != _ABSENT:
+                    raise
                 self._client.create_alias(FunctionName=function, Name=GREEN, FunctionVersion=version)
         except ClientError as error:
             raise _translated(error, f"alias {GREEN} of {function}") from error
@@ -121,7 +127,9 @@ class Functions:
         """Read one version's configuration. Raises NotFound."""
         try:
             answer: Any = self._client.get_function_configuration(FunctionName=function, Qualifier=version)
-        except self._client.exceptions.ResourceNotFoundException as error:
+        except ClientError as error:
+            if code_of(error) != _ABSENT:
+                raise
             raise NotFound(f"function {function} has no version {version}") from error
         return _configuration(answer)
 
@@ -241,7 +249,7 @@ def _configuration(answer: Any) -> Configuration:
 
 
 def _translated(error: ClientError, what: str) -> Exception:
-    code = error.response["Error"]["Code"]
+    code = code_of(error)
     if code in _STALE:
         return Conflict(f"{what} was changed by somebody else meanwhile; read it again")
     if code in _BUSY:

@@ -10,6 +10,9 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from botocore.exceptions import ClientError
+
+from perch.aws.trouble import code_of
 from perch.domain.errors import Invalid, NotFound
 from perch.signing import PublicKey
 
@@ -33,10 +36,12 @@ class KmsKey:
         """The public half. Raises NotFound, or Invalid when it is not a key that models are signed with."""
         try:
             found = self._client.get_public_key(KeyId=self.key_id)
-        except self._client.exceptions.NotFoundException as error:
-            raise NotFound(f"there is no KMS key {self.key_id} here; an alias is written alias/NAME") from error
-        except self._client.exceptions.UnsupportedOperationException as error:
-            raise Invalid(f"KMS key {self.key_id} has no public half; {_ADVICE}") from error
+        except ClientError as error:
+            if code_of(error) == "NotFoundException":
+                raise NotFound(f"there is no KMS key {self.key_id} here; an alias is written alias/NAME") from error
+            if code_of(error) == "UnsupportedOperationException":
+                raise Invalid(f"KMS key {self.key_id} has no public half; {_ADVICE}") from error
+            raise
         name = self.key_id.rsplit("/", 1)[-1]
         known = found.get("SigningAlgorithms", [])
         if _ALGORITHM not in known:

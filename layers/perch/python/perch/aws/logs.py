@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from perch.aws.trouble import passes
+from perch.aws.trouble import code_of, passes
 from perch.domain.agreement import Answer
 from perch.domain.errors import NotReady
 
@@ -101,9 +101,9 @@ class Logs:
                 if stop():
                     return
                 yield [captured for event in page["events"] if (captured := _read(event))]
-        except self._client.exceptions.ResourceNotFoundException:
-            return  # the function never wrote a line
         except (ClientError, BotoCoreError) as error:
+            if isinstance(error, ClientError) and code_of(error) == "ResourceNotFoundException":
+                return  # the function never wrote a line
             if not passes(error):
                 raise
             raise NotReady(f"CloudWatch Logs does not answer: {error}") from error

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from botocore.exceptions import ClientError
+
+from perch.aws.trouble import code_of
 from perch.domain.errors import NotFound
 from perch.domain.names import is_name
 
@@ -46,8 +49,8 @@ class Store:
         exact: Any = {"VersionId": version_id} if version_id else {}
         try:
             answer = self._client.head_object(Bucket=self.bucket, Key=key, **exact)
-        except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in _GONE:
+        except ClientError as error:
+            if code_of(error) in _GONE:
                 raise NotFound(f"s3://{self.bucket}/{key} (version {version_id or 'latest'}) does not exist") from error
             raise
         return Stored(
@@ -73,8 +76,8 @@ class Store:
             tags = self._client.get_object_tagging(**where)["TagSet"]
             others = [tag for tag in tags if tag["Key"] != QUARANTINE["Key"]][: _MAX_TAGS - 1]
             self._client.put_object_tagging(**where, Tagging={"TagSet": [*others, QUARANTINE]})
-        except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] not in _GONE:
+        except ClientError as error:
+            if code_of(error) not in _GONE:
                 raise
 
     def files(self, folder: str) -> list[str]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
+from perch.aws.trouble import code_of
 from perch.domain.errors import Conflict
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ class Table:
     def _on_condition(self, call: Any, **arguments: Any) -> bool:
         try:
             call(**arguments)
-        except self._client.exceptions.ConditionalCheckFailedException:
+        except ClientError as error:
+            if code_of(error) != "ConditionalCheckFailedException":
+                raise
             return False
         return True
 
@@ -162,7 +165,7 @@ def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cancelled(error: ClientError, parts: int) -> list[str]:
     """Return what is said of each part of a cancelled transaction; nothing if this is another error."""
-    code = error.response["Error"]["Code"]
+    code = code_of(error)
     if code == "TransactionConflictException":
         return [CONFLICT] * parts
     if code != "TransactionCanceledException":

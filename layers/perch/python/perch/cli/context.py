@@ -107,11 +107,17 @@ class Context:
     @cached_property
     def settings(self) -> Settings:
         """The declared endpoints, as `GET /models` tells them: of their policies, what commands go by."""
+        from botocore.exceptions import ClientError  # here, not above: the SDK takes a while
+
+        from perch.aws.trouble import code_of
+
         event = {"requestContext": {"http": {"method": "GET", "path": "/models"}}}
         function = f"{self.name}-describe-api"
         try:
             answer = self.clients.lambda_.invoke(FunctionName=function, Payload=json.dumps(event).encode())
-        except self.clients.lambda_.exceptions.ResourceNotFoundException as error:
+        except ClientError as error:
+            if code_of(error) != "ResourceNotFoundException":
+                raise
             raise NotFound(f"there is no function {function} on {self.place}; {self._deploy()}") from error
         document = json.loads(answer["Payload"].read() or b"null")
         if "FunctionError" in answer or document.get("statusCode") != 200:

@@ -75,12 +75,18 @@ def _follow(place: Context, group: str, name: str, begin: datetime, *, as_json: 
 
 
 def _events(place: Context, group: str, name: str, begin: datetime) -> Iterator[Any]:
+    from botocore.exceptions import ClientError  # here, not above: the SDK takes a while
+
+    from perch.aws.trouble import code_of
+
     logs = place.clients.logs
     pages = logs.get_paginator("filter_log_events").paginate(logGroupName=group, startTime=_milliseconds(begin))
     try:
         for page in pages:
             yield from page["events"]
-    except logs.exceptions.ResourceNotFoundException as error:
+    except ClientError as error:
+        if code_of(error) != "ResourceNotFoundException":
+            raise
         endpoints = ", ".join(policy.name for policy in place.settings.endpoints)
         known = f"endpoints: {endpoints}; control functions: {', '.join(CONTROL)}"
         raise NotFound(f"nothing called {name!r} has a log on {place.place}; there are {known}") from error

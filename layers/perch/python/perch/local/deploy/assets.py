@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from perch.aws.trouble import code_of
 from perch.local.deploy.archive import zip_folder
 from perch.local.deploy.assembly import Assembly, ImageAsset
 from perch.local.deploy.docker import build_image
@@ -58,7 +59,9 @@ def reference_of(image: ImageAsset, *, account: str, region: str) -> str:
 def _put_bootstrap_version(ssm: Any) -> None:
     try:
         ssm.get_parameter(Name=BOOTSTRAP_PARAMETER)
-    except ssm.exceptions.ParameterNotFound:
+    except ClientError as error:
+        if code_of(error) != "ParameterNotFound":
+            raise
         ssm.put_parameter(Name=BOOTSTRAP_PARAMETER, Type="String", Value=BOOTSTRAP_VERSION)
 
 
