@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+import zlib
 from contextlib import suppress
 
 import numpy as np
@@ -134,3 +135,50 @@ def test_what_is_accepted_means_the_same_to_the_standard_library(data: st.DataOb
             assert {name: archive.read(name) for name in archive.namelist()} == {
                 name: found.read(name, 10_000) for name in found.members
             }
+
+
+def padded(name: str, extra: bytes) -> bytes:
+    """An archive of one member with extra fields in its directory."""
+    buffer = io.BytesIO()
+    entry = zipfile.ZipInfo(name)
+    entry.extra = extra
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(entry, b"first")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        struct.pack("<2HBL", 0x7075, 8, 1, zlib.crc32(b"m/a")) + b"m/b",
+        struct.pack("<2HB", 0x7075, 1, 1),
+        struct.pack("<2HBL", 0x6375, 6, 1, 0) + b"x",
+        struct.pack("<2HQ", 1, 8, 5) * 2,
+        struct.pack("<2H", 0x4246, 5) + b"four",
+        b"FB",
+    ],
+)
+def test_an_extra_field_that_readers_heed_or_not_is_refused(extra: bytes) -> None:
+    """Python 3.13 takes a member's name from one of them, other readers do not: it would be loaded under another."""
+    with pytest.raises(ArtifactRefused, match="extra fields of m/a could be read in two ways"):
+        read_archive(padded("m/a", extra))
+
+
+def test_a_name_that_is_not_marked_as_utf8_is_ascii() -> None:
+    """Readers without the mark take its bytes for those of another character set."""
+    marked = padded("m/ä", b"")
+    assert read_archive(marked).read("m/ä", 9) == b"first"
+    unmarked = marked.replace(struct.pack("<2H", 20, 0x800), struct.pack("<2H", 20, 0))
+    with pytest.raises(ArtifactRefused, match="'m/ä' in the zip archive is not marked as UTF-8"):
+        read_archive(unmarked)
+
+
+def test_a_version_of_the_format_that_readers_do_not_know_is_refused() -> None:
+    """The standard library stops there, so nobody else should go on."""
+    entry = zipfile.ZipInfo("m/a")
+    entry.extract_version = 64
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(entry, b"first")
+    with pytest.raises(ArtifactRefused, match=r"needs version 6\.4 of the zip format; at most 6\.3 is read"):
+        read_archive(buffer.getvalue())

@@ -6,7 +6,8 @@ Torch, NumPy and skops keep models in zip archives, each with a reader of its ow
 differently could be inspected as one model and loaded as another. So the archive has to be what an ordinary writer
 makes: members end to end from the first byte, each told twice and in the same words, then the directory, then the end.
 Refused in words: a cut or padded file, members that overlap or hide between others, a name twice (however it is
-capitalised), a name that leads elsewhere, links, encryption, unknown compression, and sizes that do not fit the file.
+capitalised) or in two spellings, a name that leads elsewhere, links, encryption, unknown compression, a later version
+of the format, and sizes that do not fit the file.
 
 Stored members are views of the file. Compressed ones are inflated up to what they declare and never further, and what
 they declare together is bounded before the first is read.
@@ -33,6 +34,8 @@ _FLAGS = _DESCRIPTOR | _UTF8 | 0x0006  # 0x0006 tells how hard deflate tried
 _FULL = 0xFFFFFFFF
 _CHUNK = 1024 * 1024
 _LINK = 0o120000
+_LATEST = 63  # version 6.3 of the format: no reader that matters here goes on above it
+_ZIP64, _OTHER_NAME, _OTHER_COMMENT = 0x0001, 0x7075, 0x6375
 
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
@@ -174,9 +177,25 @@ def _entry(view: memoryview, at: int, end: int) -> tuple[Member, int, int, int]:
     if at + _ENTRY.size > end:
         raise ArtifactRefused("the zip archive's directory is cut short")
     fields = _ENTRY.unpack(view[at : at + _ENTRY.size])
-    mark, _, _, flags, method, _, _, crc, stored, size, name_length, extra_length, comment, disk, _, mode, header = (
-        fields
-    )
+    (
+        mark,
+        _,
+        needs,
+        flags,
+        method,
+        _,
+        _,
+        crc,
+        stored,
+        size,
+        name_length,
+        extra_length,
+        comment,
+        disk,
+        _,
+        mode,
+        header,
+    ) = fields
     begin = at + _ENTRY.size
     after = begin + name_length + extra_length
     if mark != b"PK\x01\x02" or after > end:
@@ -184,6 +203,10 @@ def _entry(view: memoryview, at: int, end: int) -> tuple[Member, int, int, int]:
     name = _name(bytes(view[begin : begin + name_length]))
     if flags & 0x0001:
         raise ArtifactRefused(f"{name} is encrypted")
+    if needs > _LATEST:
+        raise ArtifactRefused(f"{name} needs version {needs / 10} of the zip format; at most {_LATEST / 10} is read")
+    if not name.isascii() and not flags & _UTF8:  # in which case some readers take it for code page 437
+        raise ArtifactRefused(f"the name {name!r} in the zip archive is not marked as UTF-8")
     if flags & ~_FLAGS or comment or disk or method not in (_STORED, _DEFLATED):
         raise ArtifactRefused(f"{name} is packed in a way that is not read (flags {flags:#x}, method {method})")
     if mode >> 16 & 0o170000 == _LINK:
@@ -210,18 +233,22 @@ def _name(raw: bytes) -> str:
 
 def _wide(extra: bytes, name: str, narrow: tuple[int, ...]) -> tuple[int, ...]:
     """Put in the wide numbers of the zip64 extra field where the narrow ones are full."""
-    if _FULL not in narrow:
-        return narrow
-    wide: list[int] = []
-    while len(extra) >= 4:
-        kind, length = struct.unpack("<2H", extra[:4])
-        if kind == 1 and length % 8 == 0 and len(extra) >= 4 + length:
-            wide += struct.unpack(f"<{length // 8}Q", extra[4 : 4 + length])
-        extra = extra[4 + length :]
-    if len(wide) < narrow.count(_FULL):
+    wide = _extra(extra, name).get(_ZIP64, b"")
+    if len(wide) % 8 or len(wide) // 8 < narrow.count(_FULL):
         raise ArtifactRefused(f"the size of {name} is missing from the zip archive")
-    numbers = iter(wide)
+    numbers = iter(struct.unpack(f"<{len(wide) // 8}Q", wide))
     return tuple(next(numbers) if number == _FULL else number for number in narrow)
+
+
+def _extra(extra: bytes, name: str) -> dict[int, bytes]:
+    """The extra fields of a member by their kind; none tells another name, which readers heed or not."""
+    fields: dict[int, bytes] = {}
+    while extra:
+        kind, length = struct.unpack("<2H", extra[:4]) if len(extra) >= 4 else (0, len(extra))
+        if kind in fields or kind in (_OTHER_NAME, _OTHER_COMMENT) or len(extra) < 4 + length:
+            raise ArtifactRefused(f"the zip archive's extra fields of {name} could be read in two ways")
+        fields[kind], extra = extra[4 : 4 + length], extra[4 + length :]
+    return fields
 
 
 def _placed(view: memoryview, member: Member, header: int, flags: int, until: int) -> Member:
@@ -230,11 +257,13 @@ def _placed(view: memoryview, member: Member, header: int, flags: int, until: in
     if header + _LOCAL.size > until:
         raise ArtifactRefused(f"{name} overlaps another member of the zip archive")
     fields = _LOCAL.unpack(view[header : header + _LOCAL.size])
-    mark, _, own_flags, method, _, _, crc, stored, size, name_length, extra_length = fields
+    mark, needs, own_flags, method, _, _, crc, stored, size, name_length, extra_length = fields
     begin = header + _LOCAL.size
     start = begin + name_length + extra_length
     told = bytes(view[begin : begin + name_length])
-    same = mark == b"PK\x03\x04" and own_flags == flags and (method == _DEFLATED) == member.compressed
+    same = (
+        mark == b"PK\x03\x04" and needs <= _LATEST and own_flags == flags and (method == _DEFLATED) == member.compressed
+    )
     if not same or told != name.encode():
         raise ArtifactRefused(f"the zip archive's directory and the header of {name} tell different things")
     stop = start + member.stored
