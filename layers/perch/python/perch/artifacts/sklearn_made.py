@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from .errors import ArtifactRefused
 from .sklearn_classes import CLASSES
 
+MAX_CLASSES = 10_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
@@ -173,6 +175,17 @@ def estimators(value: Any) -> Iterator[Made]:
     if isinstance(value, list | tuple) or (isinstance(value, np.ndarray) and value.dtype.kind == "O"):
         for one in value:
             yield from estimators(one)
+
+
+def check_classes(model: Made) -> None:
+    """Make sure that a classifier has a list of classes. Raises `ArtifactRefused`."""
+    classes = model.attributes.get("classes_")
+    if not is_list(classes) or not 1 <= len(classes) <= MAX_CLASSES:
+        raise ArtifactRefused(f"the {model.short} has no list of 1 to {MAX_CLASSES} classes")
+    if classes.dtype.kind == "O" and not all(isinstance(one, str) for one in classes):
+        raise ArtifactRefused(f"the classes of the {model.short} are neither numbers nor texts")
+    if not counts(model.attributes.get("n_classes_", len(classes)), len(classes)):
+        raise ArtifactRefused(f"the {model.short} counts its classes differently in two places")
 
 
 def counts(value: Any, number: int) -> bool:

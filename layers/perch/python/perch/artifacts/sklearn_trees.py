@@ -22,10 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArtifactRefused
-from .sklearn_made import Made, counts, finite, is_array, says
+from .sklearn_made import MAX_CLASSES, Made, counts, finite, is_array, says
 from .trees import Trees, grow
-
-MAX_CLASSES = 10_000
 
 NODES = np.dtype(
     {
@@ -66,7 +64,7 @@ BINNED_NODES = np.dtype(
 """A node of HistGradientBoosting's, packed, as scikit-learn 1.2 and later lay it out."""
 
 RECORDS = (NODES, BINNED_NODES)
-LONE, FORESTS = "sklearn.tree._classes.", "sklearn.ensemble._forest."
+LONE = "sklearn.tree._classes."
 
 _LOSSES = {
     "GradientBoostingClassifier": ("log_loss", "exponential"),
