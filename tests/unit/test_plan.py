@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from perch.domain.plan import TOTAL, Traffic, better, hopeless, plan, say_minutes, worse
+from perch.domain.outlook import TOTAL, Traffic, say_minutes, worse
+from perch.domain.plan import better, hopeless, plan
 from perch.domain.policy import GuardPolicy, RolloutPolicy, Step
 
 HOUR = 3600

@@ -15,7 +15,8 @@ from perch.cli.declared import one_endpoint, read_settings
 from perch.cli.show import Json, emit, line, table
 from perch.domain.codec import dump
 from perch.domain.errors import Invalid, NotFound, Refused
-from perch.domain.plan import TIMES, Better, Plan, Seen, StepPlan, Traffic, better, say_minutes
+from perch.domain.outlook import TIMES, Seen, StepPlan, Traffic, say_minutes
+from perch.domain.plan import Better, Plan, better
 from perch.domain.plan import plan as make_plan
 from perch.domain.policy import EndpointPolicy, RolloutPolicy
 from perch.domain.policy_text import policy_text

@@ -23,7 +23,7 @@ from perch.cli.plan import Policy, parse_rate, parse_share
 from perch.cli.show import line, progress, say, table
 from perch.domain.codec import dump
 from perch.domain.errors import Invalid, NotFound
-from perch.domain.plan import say_minutes
+from perch.domain.outlook import say_minutes
 from perch.domain.policy import EndpointPolicy
 from perch.domain.trial import Outcome, Scenario, Summary, failings, summary
 

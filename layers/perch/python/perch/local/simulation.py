@@ -28,7 +28,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from perch.app.command import answer
-from perch.domain.plan import worse
+from perch.domain.outlook import worse
 from perch.domain.policy import EndpointPolicy
 from perch.domain.rollout import Endpoint, Phase, Routing, desired_routing
 from perch.domain.trial import PROMOTED, REFUSED, ROLLED_BACK, UNDECIDED, Outcome, Scenario
