@@ -19,28 +19,25 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from moto.cloudwatch.exceptions import InvalidFormat, ResourceNotFound, ValidationError
+from moto.cloudwatch.exceptions import ValidationError
 from moto.cloudwatch.models import CloudWatchBackend, cloudwatch_backends
 from moto.cloudwatch.responses import CloudWatchResponse
 from moto.core.responses import ActionResult
 
-from perch.local.alarms.evaluate import COMPARISONS, TREATMENTS, AlarmSpec, State, evaluate, reason_data
-from perch.local.alarms.messages import Change, StateSeen, is_returned
+from perch.local.alarms.definition import ACTIONS, AlarmPlan, check_alarm, check_state, read_alarm
+from perch.local.alarms.evaluate import State, evaluate, reason_data
+from perch.local.alarms.messages import Change, StateSeen
 from perch.local.clock import Timer, VirtualClock
-from perch.local.metrics.api import Query, aware, evaluate_queries, read_query
-from perch.local.metrics.statistic import read_statistic
-from perch.local.metrics.store import MetricStore, Point, Series, check_period
+from perch.local.metrics.api import aware, evaluate_queries
+from perch.local.metrics.store import MetricStore, Point
 from perch.local.patches import Patches
 
 _log = logging.getLogger(__name__)
 _EPOCH, _FOREVER = datetime(1970, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-_DAY_S = 86400
 _HISTORY_LIMIT = 2000
-_ACTIONS = {"ALARM": "alarm_actions", "OK": "ok_actions", "INSUFFICIENT_DATA": "insufficient_data_actions"}
 
 
 class Send(Protocol):
@@ -48,16 +45,6 @@ class Send(Protocol):
 
     def __call__(self, arn: str, body: str, *, subject: str | None = None) -> None:
         """Send `body` to `arn`."""
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """An alarm of moto's, read once: what to ask of the data, and where the data is."""
-
-    spec: AlarmSpec
-    series: Series | None
-    queries: tuple[Query, ...] = ()
-    returned: str = ""
 
 
 class AlarmEvaluator:
@@ -93,7 +80,7 @@ class AlarmEvaluator:
         self._settle_s = settle_s
         self._lock = threading.RLock()
         self._patches = Patches()
-        self._plans: dict[str, tuple[Any, _Plan]] = {}
+        self._plans: dict[str, tuple[Any, AlarmPlan]] = {}
         self._every_minute: Timer | None = None
         self._every_ten: Timer | None = None
         self._history: list[dict[str, Any]] = []
@@ -113,7 +100,7 @@ class AlarmEvaluator:
             except Exception:  # noqa: BLE001 - one broken alarm must not silence the others
                 _log.exception("could not evaluate the alarm %s", alarm.name)
 
-    def _evaluate(self, alarm: Any, plan: _Plan, now: datetime) -> None:
+    def _evaluate(self, alarm: Any, plan: AlarmPlan, now: datetime) -> None:
         spec = plan.spec
         step = 60 if spec.period_s >= 60 else 10
         end = int(now.timestamp()) // step * step
@@ -132,10 +119,10 @@ class AlarmEvaluator:
             if verdict.state != alarm.state_value:
                 self._change(alarm, verdict.state, verdict.reason, reason_data(spec, verdict, now), now)
 
-    def _plan(self, alarm: Any) -> _Plan:
+    def _plan(self, alarm: Any) -> AlarmPlan:
         known = self._plans.get(alarm.name)
         if known is None or known[0] is not alarm:  # moto makes a new object for each PutMetricAlarm
-            known = self._plans[alarm.name] = (alarm, read_plan(alarm))
+            known = self._plans[alarm.name] = (alarm, read_alarm(alarm))
         return known[1]
 
     # -- changing ----------------------------------------------------------------------------------------------------
@@ -156,7 +143,7 @@ class AlarmEvaluator:
         change = Change(alarm=alarm, before=before, after=after, account=self._account, region=self._region)
         self._publish(change.event())
         if alarm.actions_enabled:
-            for arn in getattr(alarm, _ACTIONS[state]) or []:
+            for arn in getattr(alarm, ACTIONS[state]) or []:
                 self._act(change, arn)
 
     def _act(self, change: Change, arn: str) -> None:
@@ -244,7 +231,7 @@ class AlarmEvaluator:
                 before = backend.alarms.get(name)
                 alarm = original(backend, name=name, **given)
                 try:
-                    read_plan(alarm)
+                    read_alarm(alarm)
                 except (ValueError, KeyError) as error:
                     backend.alarms.pop(name, None)
                     if before is not None:
@@ -264,7 +251,7 @@ class AlarmEvaluator:
             if not self._mine(backend):
                 original(backend, alarm_name, reason, reason_data, state_value)
                 return
-            _check_state(backend, alarm_name, reason_data, state_value)
+            check_state(backend, alarm_name, reason_data, state_value)
             with self._lock:
                 alarm, now = backend.alarms[alarm_name], self._clock.now()
                 if alarm.state_value != state_value:
@@ -289,100 +276,3 @@ class AlarmEvaluator:
         if params.get("ScanBy") != "TimestampAscending":
             items.reverse()
         return ActionResult({"AlarmHistoryItems": items[: int(params.get("MaxRecords") or 100)]})
-
-
-def check_alarm(given: Mapping[str, Any]) -> None:
-    """Refuse what PutMetricAlarm refuses and moto takes. Raises moto's ValidationError."""
-    periods, wanted = int(given.get("evaluation_periods") or 0), given.get("datapoints_to_alarm")
-    has_metric = bool(given.get("metric_name"))
-    rules = (
-        (given.get("rule") is None, "Composite alarms are not supported by the local cloud."),
-        (not given.get("threshold_metric_id"), "Anomaly detection alarms are not supported by the local cloud."),
-        (
-            given.get("comparison_operator") in COMPARISONS,
-            f"ComparisonOperator must be one of {', '.join(COMPARISONS)}.",
-        ),
-        (given.get("threshold") is not None, "The parameter Threshold is required."),
-        (periods >= 1, "EvaluationPeriods must be at least 1."),
-        (wanted is None or 1 <= int(wanted) <= periods, "DatapointsToAlarm must be from 1 to EvaluationPeriods."),
-        (
-            given.get("treat_missing_data") in (None, *TREATMENTS),
-            f"TreatMissingData must be one of {', '.join(TREATMENTS)}.",
-        ),
-        (has_metric != bool(given.get("metric_data_queries")), "An alarm needs either MetricName or Metrics."),
-        (
-            not has_metric or bool(given.get("statistic")) != bool(given.get("extended_statistic")),
-            "An alarm on a metric needs either Statistic or ExtendedStatistic.",
-        ),
-        (
-            all(len(given.get(name) or []) <= 5 for name in _ACTIONS.values()),
-            "An alarm has at most five actions for each state.",
-        ),
-    )
-    for holds, message in rules:
-        if not holds:
-            raise ValidationError(message)
-
-
-def read_plan(alarm: Any) -> _Plan:
-    """Read an alarm of moto's. Raises ValueError in words."""
-    queries: tuple[Query, ...] = ()
-    series: Series | None = None
-    returned = ""
-    statistic = unit = None
-    if alarm.metric_data_queries:
-        queries = tuple(read_query(_raw_query(query)) for query in alarm.metric_data_queries)
-        returning = [query for query in queries if query.returns]
-        if len(returning) != 1:
-            raise ValueError("exactly one of the alarm's Metrics must have ReturnData true")
-        returned = returning[0].id
-        period_s = max(query.period_s or 0 for query in queries) or 60
-        if returning[0].series is not None:
-            series, statistic, unit = returning[0].series, returning[0].stat, returning[0].unit
-    else:
-        period_s = int(alarm.period)
-        statistic, unit = alarm.extended_statistic or alarm.statistic, alarm.unit
-        read_statistic(statistic)
-        series = Series.of(alarm.namespace, alarm.metric_name, {one.name: one.value for one in alarm.dimensions})
-    check_period(period_s)
-    if int(alarm.evaluation_periods) * period_s > _DAY_S:
-        raise ValueError("EvaluationPeriods times Period may not exceed one day")
-    spec = AlarmSpec(
-        evaluation_periods=int(alarm.evaluation_periods),
-        datapoints_to_alarm=int(alarm.datapoints_to_alarm or alarm.evaluation_periods),
-        threshold=float(alarm.threshold),
-        comparison=alarm.comparison_operator,
-        period_s=period_s,
-        statistic=statistic,
-        unit=unit,
-        treat_missing_data=alarm.treat_missing_data or "missing",
-        low_samples=alarm.evaluate_low_sample_count_percentile or "evaluate",
-    )
-    return _Plan(spec, series, queries, returned)
-
-
-def _raw_query(query: Any) -> dict[str, Any]:
-    raw: dict[str, Any] = {"Id": query.id, "Label": query.label, "ReturnData": is_returned(query)}
-    if query.metric_stat is None:
-        return raw | {"Expression": query.expression, "Period": query.period}
-    stat = query.metric_stat
-    metric = {
-        "Namespace": stat.metric.namespace,
-        "MetricName": stat.metric.metric_name,
-        "Dimensions": [{"Name": one.name, "Value": one.value} for one in stat.metric.dimensions],
-    }
-    return raw | {"MetricStat": {"Metric": metric, "Period": stat.period, "Stat": stat.stat, "Unit": stat.unit}}
-
-
-def _check_state(backend: Any, name: str, data: str | None, state: str) -> None:
-    try:
-        json.loads(data or "{}")
-    except ValueError as error:
-        raise InvalidFormat("Unknown") from error
-    if name not in backend.alarms:
-        raise ResourceNotFound
-    if state not in _ACTIONS:
-        raise ValidationError(
-            f"1 validation error detected: Value '{state}' at 'stateValue' failed to satisfy constraint: "
-            "Member must satisfy enum value set: [INSUFFICIENT_DATA, ALARM, OK]"
-        )
