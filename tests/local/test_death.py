@@ -67,7 +67,7 @@ DEATHS = {
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("deadly")
     assembly = changed_assembly(synthesize_trial(folder, text=SETTINGS), folder / "changed", "deadly", code=HANDLER)
-    with trial(assembly, tmp_path_factory.mktemp("cloud")) as found:
+    with trial(assembly, tmp_path_factory.mktemp("cloud"), patience=2) as found:
         found.upload("alpha", 1, version="first")
         found.wait(lambda: bool(found.stable("alpha")), "alpha")
         yield found

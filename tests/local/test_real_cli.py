@@ -11,6 +11,7 @@ from perch.local.cloud import CloudOptions, LocalCloud
 from perch.local.deploy.assembly import read_assembly
 from perch.local.deploy.cli import CdkFailed, cdk_cli_environment, run_cdk, stand_in_executable
 from perch.local.deploy.deployment import check_complete
+from perch.local.fixtures import PATIENCE
 from tests.local.whole import SETTINGS, STACKS, Trial, changed_assembly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ def test_the_real_tool_bootstraps_and_deploys_this_project_and_the_loop_runs(tmp
     """The same four stacks, whole; an upload goes live; the tool's next deployment makes its code a candidate."""
     settings, out = tmp_path / "perch.toml", tmp_path / "cdk.out"
     settings.write_text(SETTINGS)
-    with LocalCloud.running(CloudOptions(state=tmp_path / "state")) as cloud:
+    with LocalCloud.running(CloudOptions(state=tmp_path / "state", patience=PATIENCE)) as cloud:
         environment = {
             **cdk_cli_environment(cloud.api_url, image_store=cloud.image_store),
             "PERCH_SETTINGS": str(settings),

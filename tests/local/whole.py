@@ -35,6 +35,7 @@ from perch.domain.policy import load_settings
 from perch.domain.rollout import Endpoint, Routing
 from perch.local.cloud import KEY, REGION, CloudOptions, LocalCloud
 from perch.local.events.faults import DeliveryFaults
+from perch.local.fixtures import PATIENCE
 from tests.local.synthesizer import synthesize_settings
 from tests.local.tiny_models import ORDINARY, onnx_model, torch_model
 
@@ -233,7 +234,7 @@ class Trial:
         sent = {**dict(aws.headers.items()), "Host": url.netloc}
         for attempt in (1, 2):
             if self.connection is None:
-                self.connection = HTTPConnection(url.hostname or "", url.port, timeout=60)
+                self.connection = HTTPConnection(url.hostname or "", url.port, timeout=300)
             try:
                 self.connection.request(method, path, body=body, headers=sent)
                 answer = self.connection.getresponse()
@@ -385,9 +386,12 @@ class Trial:
 
 
 @contextmanager
-def trial(assembly: Path, state: Path) -> Iterator[Trial]:
-    """Deploy an assembly on a local cloud of its own; time stands still except where a test moves it."""
-    with LocalCloud.running(CloudOptions(state=state, start=START)) as cloud:
+def trial(assembly: Path, state: Path, *, patience: float = PATIENCE) -> Iterator[Trial]:
+    """Deploy an assembly on a local cloud of its own; time stands still except where a test moves it.
+
+    Tests whose functions take too long ask for less patience.
+    """
+    with LocalCloud.running(CloudOptions(state=state, start=START, patience=patience)) as cloud:
         cloud.deploy(assembly)
         yield Trial.on(cloud, assembly)
 

@@ -45,7 +45,8 @@ class CloudOptions:
 
     Ports of 0 mean any free one. `speed` is virtual seconds a real second once it runs; `seed` decides which requests a
     weighted alias sends where. `settle_s` is how long (virtual) a new function version stays Pending. `state` is the
-    folder for unpacked code and images. `workers` limits the processes of one function version.
+    folder for unpacked code and images. `workers` limits the processes of one function version. `patience` is how many
+    times its limits a function may really take: where time is stepped, a machine that is busy then changes nothing.
     """
 
     api_port: int = 0
@@ -56,6 +57,7 @@ class CloudOptions:
     settle_s: float = 2.0
     state: Path = Path(".perch/local")
     workers: int = 2
+    patience: float = 1.0
 
 
 class LocalCloud:
@@ -72,7 +74,8 @@ class LocalCloud:
 
     def __init__(self, options: CloudOptions | None = None) -> None:
         self.options = options or CloudOptions()
-        self.clock = VirtualClock(self.options.start or datetime.now(UTC), speed=self.options.speed)
+        start, patience = self.options.start or datetime.now(UTC), self.options.patience
+        self.clock = VirtualClock(start, speed=self.options.speed, patience_s=60 * patience)
         self.api_url = self.gateway_url = self.control_url = ""
         self._parts = ExitStack()
 
@@ -128,6 +131,7 @@ class LocalCloud:
             max_workers=options.workers,
             environment={"AWS_ENDPOINT_URL": self.api_url, "POWERTOOLS_DEV": "false"},
             region=REGION,
+            patience=options.patience,
             random=Random(options.seed),  # noqa: S311 - names requests
         )
         self.dataplane.start()

@@ -21,6 +21,9 @@ if TYPE_CHECKING:  # every run of pytest imports its plugins; only those that us
     from perch.local.cloud import LocalCloud
     from perch.local.deploy.deployment import Deployed
 
+PATIENCE = 6.0
+"""How many times its limits a function may really take, on a machine that runs other tests beside it."""
+
 
 @pytest.fixture(scope="session")
 def perch_assembly(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,5 +53,5 @@ def _perch(perch_assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     from perch.local.cloud import CloudOptions, LocalCloud  # noqa: PLC0415 - see above
 
     folder = tmp_path_factory.mktemp("project")
-    with LocalCloud.running(CloudOptions(state=folder / ".perch" / "local")) as cloud:
+    with LocalCloud.running(CloudOptions(state=folder / ".perch" / "local", patience=PATIENCE)) as cloud:
         yield cloud, cloud.deploy(perch_assembly)

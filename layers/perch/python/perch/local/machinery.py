@@ -107,8 +107,8 @@ class Machinery:
         """Move time to `when`, as `advance` does."""
         self.clock.advance_to(when)
 
-    def wait_idle(self, timeout_s: float = 60.0) -> None:
-        """Wait until no work holds the clock. Raises `ClockStuckError`."""
+    def wait_idle(self, timeout_s: float | None = None) -> None:
+        """Wait until no work holds the clock, for as long as the clock does. Raises `ClockStuckError`."""
         self.clock.wait_idle(timeout_s)
 
     def __enter__(self) -> Self:

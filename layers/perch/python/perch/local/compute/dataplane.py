@@ -66,6 +66,7 @@ class DataPlane:
         environment: Mapping[str, str] | None = None,
         region: str = "us-east-1",
         init_limit_s: float = 10.0,
+        patience: float = 1.0,
         random: Random | None = None,
     ) -> None:
         """Make a data plane; `start` brings it up.
@@ -81,9 +82,12 @@ class DataPlane:
             environment: Variables for every function (`AWS_ENDPOINT_URL`); a function's own win.
             region: Reported to functions.
             init_limit_s: How long a worker may take to become ready before it is tried once more.
+            patience: How many times its limit a function may really take (init, timeout, integration); above 1 where
+                the machine may be too busy for limits that are meant for one of its own.
             random: Where request ids come from; give a seeded one to get the same ids again.
         """
         self.clock = clock
+        self.patience = patience
         self._functions = functions
         self._metrics = metrics
         self._logs = logs
@@ -304,6 +308,7 @@ class DataPlane:
             environment=self._environment,
             region=self._region,
             init_limit_s=self._init_limit_s,
+            patience=self.patience,
         )
         self._look_after()
 

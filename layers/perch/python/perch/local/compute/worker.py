@@ -54,6 +54,7 @@ class Host:
     environment: dict[str, str]
     region: str
     init_limit_s: float
+    patience: float
 
 
 class Owner(Protocol):
@@ -133,7 +134,7 @@ class Worker:
         self._call = call
         version = self.function.version
         self._log(f"START RequestId: {call.request_id} Version: {version}")
-        seconds = self.function.timeout_s
+        seconds = self.function.timeout_s * self._host.patience
         if self.second_try and self._fresh:
             seconds = max(0.0, seconds - self._init_ms / 1000)
         call.started = now = time.perf_counter()
@@ -216,8 +217,7 @@ class Worker:
     def _on_started(self, pid: int) -> None:
         if self.state == "starting":  # the time before belongs to the fork server, which may still be loading
             self._began = time.perf_counter()
-            limit = self.function.timeout_s if self.second_try else self._host.init_limit_s
-            self._timer = self._host.loop.call_later(limit, self._init_too_long)
+            self._timer = self._host.loop.call_later(self._init_limit_s * self._host.patience, self._init_too_long)
         self.pid = pid
         try:
             self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
@@ -245,7 +245,11 @@ class Worker:
         if self.state != "starting":
             return
         self.timed_out_in_init = True
-        self._init_failed(faults.timed_out(self.function.timeout_s if self.second_try else self._host.init_limit_s))
+        self._init_failed(faults.timed_out(self._init_limit_s))
+
+    @property
+    def _init_limit_s(self) -> float:
+        return self.function.timeout_s if self.second_try else self._host.init_limit_s
 
     def _init_failed(self, fault: Fault) -> None:
         self._drain()

@@ -181,7 +181,7 @@ class Gateway:
             context = {"message": f"gateway: {match.route.route_key} failed", "exception": error}
             self._dataplane.loop.call_exception_handler(context)
         if exchange.open:
-            exchange.limit(self._dataplane.loop, match.route.timeout_ms / 1000)
+            exchange.limit(self._dataplane.loop, match.route.timeout_ms / 1000 * self._dataplane.patience)
 
     def _new_id(self) -> str:
         """Return an extended request id of API Gateway's shape: 11 bytes in base64."""
