@@ -116,7 +116,7 @@ def test_two_builds_at_once_make_one_layer(project: Path, monkeypatch: pytest.Mo
     install, together = layers._install, threading.Barrier(2)
 
     def slow(pins: list[str], target: Path, architecture: str, name: str) -> None:
-        together.wait(timeout=10)
+        together.wait(timeout=60)
         install(pins, target, architecture, name)
 
     monkeypatch.setattr(layers, "_install", slow)
@@ -128,7 +128,7 @@ def test_two_builds_at_once_make_one_layer(project: Path, monkeypatch: pytest.Mo
     for builder in builders:
         builder.start()
     for builder in builders:
-        builder.join(timeout=20)
+        builder.join(timeout=120)
 
     assert len(built) == 2
     assert built[0] == built[1]

@@ -383,7 +383,7 @@ def test_up_runs_until_it_is_told_to_end_and_leaves_nothing_behind(tmp_path: Pat
             found = find_running(tmp_path)
         finally:
             up.send_signal(signal.SIGTERM)
-        _, err = up.communicate(timeout=30)
+        _, err = up.communicate(timeout=120)
 
     assert found is not None
     assert found.api_url == told["api_url"] == led.stdout.strip()

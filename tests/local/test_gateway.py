@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -45,7 +46,8 @@ ROUTES = {
     "ANY /echo": "echo",
     "POST /say": "say",
     "ANY /trouble/{what}": "trouble",
-    "ANY /slow/{what}": "trouble",
+    "ANY /brief/{what}": "brief",
+    "ANY /slow/{what}": "slow",
     "GET /full": "full",
     "GET /nobody": "nobody",
     "ANY /signed": "echo",
@@ -75,6 +77,14 @@ class FakeRoutes:
         return tuple(self.table)
 
 
+def until(condition):
+    """Wait for something that is bound to happen."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
 class Front:
     """A running gateway and a client for it."""
 
@@ -82,7 +92,9 @@ class Front:
         self.functions = FakeFunctions(folder)
         self.functions.add("echo", ECHO, alias="live")
         self.functions.add("say", SAY, alias="live", memory_mb=512)
-        self.functions.add("trouble", TROUBLE, alias="live", timeout_s=1)
+        self.functions.add("trouble", TROUBLE, alias="live")
+        self.functions.add("brief", TROUBLE, alias="live", timeout_s=0.5)
+        self.functions.add("slow", TROUBLE, alias="live", timeout_s=60)
         self.functions.add("full", ECHO, alias="live", reserved=0)
         self.clock = FixedClock()
         self.metrics = RecordedMetrics()
@@ -94,7 +106,7 @@ class Front:
         self.address = urlsplit(self.url).hostname, urlsplit(self.url).port
 
     def connect(self):
-        return closing(http.client.HTTPConnection(*self.address, timeout=20))
+        return closing(http.client.HTTPConnection(*self.address, timeout=120))
 
     def ask(self, method, target, body=None, headers=None):
         """Return status, headers and body of one request."""
@@ -115,7 +127,7 @@ class Front:
 
     def raw(self, data, until=b""):
         """Send bytes and return all that comes back, to the end of the connection or to a mark."""
-        with socket.create_connection(self.address, timeout=20) as client:
+        with socket.create_connection(self.address, timeout=120) as client:
             client.sendall(data)
             got = b""
             while chunk := client.recv(65536):
@@ -303,7 +315,7 @@ def test_what_cannot_be_sent_is_an_internal_error(front, value):
     assert "set-cookie" not in headers
 
 
-@pytest.mark.parametrize("path", ["/trouble/raise", "/trouble/exit", "/trouble/sleep", "/nobody"])
+@pytest.mark.parametrize("path", ["/trouble/raise", "/trouble/exit", "/brief/sleep", "/nobody"])
 def test_a_function_that_fails_is_an_internal_error(front, path):
     """Raised, ended, timed out, or not there."""
     status, _, body = front.ask("GET", path)
@@ -320,12 +332,12 @@ def test_a_throttled_function_is_unavailable(front):
 
 def test_a_function_slower_than_the_integration_is_unavailable_and_runs_on(front):
     """The client is answered at the integration's timeout; the invocation still counts."""
-    front.plane.invoke(f"{ARN}trouble", json.dumps({"rawPath": "/nothing"}).encode())  # so that a worker is warm
-    before = len(front.metrics.values("Invocations", FunctionName="trouble"))
+    front.plane.invoke(f"{ARN}slow", json.dumps({"rawPath": "/nothing"}).encode())  # so that a worker is warm
+    before = len(front.metrics.values("Invocations", FunctionName="slow"))
     status, _, body = front.ask("GET", "/slow/sleep")
 
     assert (status, json.loads(body)) == (503, {"message": "Service Unavailable"})
-    assert len(front.metrics.values("Invocations", FunctionName="trouble")) == before
+    assert len(front.metrics.values("Invocations", FunctionName="slow")) == before
     assert front.clock.held == 0
 
 
@@ -345,8 +357,7 @@ def test_users_do_not_hold_virtual_time(front, tmp_path):
     gate = tmp_path / "gate"
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(front.ask, "GET", f"/trouble/wait?gate={gate}")
-        while not Path(f"{gate}.here").exists():
-            pass
+        until(Path(f"{gate}.here").exists)
         assert front.clock.held == 0
         gate.touch()
 
@@ -357,13 +368,11 @@ def test_a_client_that_goes_away_leaves_nothing_behind(front, tmp_path):
     """Its function runs to its end, and virtual time is free again."""
     gate = tmp_path / "gate"
     before = len(front.metrics.values("Invocations", FunctionName="trouble"))
-    with socket.create_connection(front.address, timeout=20) as client:
+    with socket.create_connection(front.address, timeout=120) as client:
         client.sendall(f"GET /trouble/wait?gate={gate} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-        while not Path(f"{gate}.here").exists():
-            pass
+        until(Path(f"{gate}.here").exists)
     gate.touch()
-    while len(front.metrics.values("Invocations", FunctionName="trouble")) == before:
-        pass
+    until(lambda: len(front.metrics.values("Invocations", FunctionName="trouble")) > before)
     front.ask("GET", "/echo")  # a round trip through the loop
 
     assert front.clock.held == 0
@@ -444,25 +453,28 @@ def test_pipelined_requests_are_answered_in_order(front):
 
 def test_what_cannot_be_read_is_refused_as_api_gateway_does(front):
     """No HTTP, chunks without an end, and half a request; the connection is closed."""
-    limits = replace(LIMITS, body=100, receive_s=0.2)
-    gateway = Gateway(front.plane, front.routes, front.clock, limits=limits)
-    address = urlsplit(gateway.start())
-    chunks = b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n1;"
-    try:
-        for data, answer in {
-            b"rubbish\r\n\r\n": b'HTTP/1.1 400 Bad Request|{"message":"Bad Request"}',
-            chunks
-            + b"a"
-            * 100_000: b'HTTP/1.1 431 Request Header Fields Too Large|{"message":"Request Header Fields Too Large"}',
-            b"GET /ec": b'HTTP/1.1 408 Request Timeout|{"message":"Request Timeout"}',
-        }.items():
-            with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+    head = b"POST /echo HTTP/1.1\r\nhost: x\r\n"
+    chunks = head + b"transfer-encoding: chunked\r\n\r\n1;"
+    cases = {
+        b"rubbish\r\n\r\n": (30, b'HTTP/1.1 400 Bad Request|{"message":"Bad Request"}'),
+        chunks + b"a" * 100_000: (
+            *(30, b"HTTP/1.1 431 Request Header Fields Too Large|"),
+            b'{"message":"Request Header Fields Too Large"}',
+        ),
+        b"GET /ec": (0.2, b'HTTP/1.1 408 Request Timeout|{"message":"Request Timeout"}'),
+    }
+    for data, (receive_s, *answer) in cases.items():
+        limits = replace(LIMITS, body=100, receive_s=receive_s)
+        gateway = Gateway(front.plane, front.routes, front.clock, limits=limits)
+        address = urlsplit(gateway.start())
+        try:
+            with socket.create_connection((address.hostname, address.port), timeout=120) as client:
                 client.sendall(data)
                 got = client.makefile("rb").read()
-            assert (got[: got.index(b"\r\n")] + b"|" + got[got.index(b"{") :]) == answer
-            assert b"apigw-requestid" in got
-    finally:
-        gateway.stop()
+        finally:
+            gateway.stop()
+        assert (got[: got.index(b"\r\n")] + b"|" + got[got.index(b"{") :]) == b"".join(answer)
+        assert b"apigw-requestid" in got
 
 
 # Signatures
