@@ -8,7 +8,7 @@ export ORT_DISABLE_TELEMETRY := 1
 # torch is pinned where the container image pins it, and nowhere else.
 PINS := functions/predict_torch/requirements.txt
 
-.PHONY: help demo up test test-clients test-images check format layers bench clean
+.PHONY: help demo up test explore test-clients test-images check format layers bench clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ up: .venv/.installed ## Run a local cloud with the project deployed on it.
 
 test: .venv/.installed node_modules/.installed ## Run all tests.
 	@$(BIN)/pytest -n 2 --dist loadfile -m "not builder"
+
+explore: .venv/.installed node_modules/.installed ## Run the property tests with examples that they have not seen.
+	@$(BIN)/pytest -n 2 -m hypothesis --hypothesis-profile explore
 
 test-clients: .venv/.installed ## Let unmodified clients of the Open Inference Protocol ask a local cloud.
 	@$(BIN)/python -m tests.clients.run

@@ -108,7 +108,7 @@ def test_without_measures_there_are_requests_and_failures(cloudwatch):
 
 
 @given(st.integers(0, 400), st.integers(0, 400))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_only_whole_minutes_between_the_times_count_and_none_is_missing(cloudwatch, begin_s, length_s):
     """The first begins at or after `since`, the last ends at or before `until`, in order and without a gap."""
     since = T0 + timedelta(seconds=begin_s)
@@ -159,7 +159,7 @@ numbers = st.integers(0, 9)
 
 
 @given(numbers, numbers, numbers, numbers, st.lists(st.floats(0, 300), max_size=9))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_arm_is_consistent_whatever_was_published_late(cloudwatch, requests, crashes, failures, cold, latencies):
     """Failures never exceed requests and slow ones never the timed; nothing that was read is dropped."""
     cloudwatch.store.clear()

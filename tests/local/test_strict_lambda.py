@@ -383,7 +383,7 @@ def test_both_versions_of_a_weighted_alias_need_the_same_role_and_dead_letters(a
 
 
 @given(weight=st.floats(0, 1), seed=st.integers(0, 2**32))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_share_of_requests_follows_the_weight(weight, seed):
     """Over 400 requests the share of the additional version lies within five standard deviations of its weight."""
     with mock_aws():

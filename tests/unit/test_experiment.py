@@ -6,7 +6,7 @@ import random
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain.codec import dump, load
@@ -62,7 +62,6 @@ def shares(draw, names=NAMES):
     return given_out
 
 
-@settings(deadline=None)
 @given(st.lists(shares(), min_size=1, max_size=12))
 def test_after_any_ramps_each_variant_has_exactly_its_share(steps):
     """Counted point by point; the champion has the rest, and the segments stay lawful and joined."""
@@ -75,7 +74,6 @@ def test_after_any_ramps_each_variant_has_exactly_its_share(steps):
         assert all(one.variant != two.variant for one, two in itertools.pairwise(segments))
 
 
-@settings(deadline=None)
 @given(shares(), st.data())
 def test_while_shares_grow_nobody_who_met_a_challenger_leaves_it(last, data):
     """Each step only turns users of the champion into users of challengers."""
@@ -90,7 +88,6 @@ def test_while_shares_grow_nobody_who_met_a_challenger_leaves_it(last, data):
         before = after
 
 
-@settings(deadline=None)
 @given(shares(), shares())
 def test_a_ramp_moves_no_more_users_than_the_shares_ask_for(one, other):
     """As many change their variant as shares grow by, and to another challenger only for want of champion's users."""
@@ -107,7 +104,6 @@ def test_a_ramp_moves_no_more_users_than_the_shares_ask_for(one, other):
     assert swapped == max(0, grown - champion)
 
 
-@settings(deadline=None)
 @given(shares(), st.sampled_from(NAMES))
 def test_an_arm_that_is_braked_gives_all_back_to_the_champion(one, name):
     """Nobody else moves."""
@@ -151,7 +147,6 @@ def test_users_are_spread_as_the_shares_say():
     assert all(abs(count - 2_000) < 5 * (20_000 * 0.1 * 0.9) ** 0.5 for count in tenths)
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1, max_size=40), st.text(max_size=10))
 def test_a_user_always_has_the_same_variant(user, salt):
     """In any process that has the text; whatever characters the id has."""

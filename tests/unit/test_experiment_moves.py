@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain import brake, moves, queueing
@@ -145,7 +145,6 @@ def act(state, action, n, chance):
     return verbs[action]().after
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(ACTIONS), max_size=30), st.integers(0, 1_000))
 def test_no_sequence_of_moves_breaks_an_experiment(actions, seed):
     """Shares add up, the champion keeps some, a braked arm has none, and users leave an arm only when it shrinks."""

@@ -121,7 +121,7 @@ def test_a_small_object_is_one_request(store: Store) -> None:
     assert store.paths == ["/store/models/m/v1/a%20b.onnx?versionId=s3-1"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=st.integers(1, 5000), part=st.integers(1, 1200), connections=st.integers(1, 9))
 def test_parts_are_the_object_whatever_their_size(server: Any, size: int, part: int, connections: int) -> None:
     """Every byte is asked for once and is in its place, and the hash is that of the whole."""
@@ -285,7 +285,6 @@ def test_a_store_that_says_no_is_a_reason_to_answer_503(store: Store, monkeypatc
 # -- law 2 ------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(size=st.integers(1, 200), flipped=st.integers(0, 1599))
 def test_one_flipped_bit_is_refused(size: int, flipped: int) -> None:
     """Whoever hashed the bytes, they are compared with what was registered."""
@@ -314,7 +313,6 @@ def test_what_is_no_hash_matches_nothing() -> None:
 # -- who asks ---------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     key=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20),
     version=st.text(st.sampled_from("abcXYZ019._-~ +/="), min_size=1, max_size=12),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain import growth
@@ -100,7 +100,6 @@ def test_evidence_of_stages_with_different_weights_adds_up() -> None:
 
 
 @given(rates, rates, weights, st.floats(1.0, 1e7), st.floats(1.0, 100.0))
-@settings(deadline=None)
 def test_more_requests_never_mean_less_chance(
     candidate: float, stable: float, weight: float, requests: float, times: float
 ) -> None:
@@ -111,7 +110,6 @@ def test_more_requests_never_mean_less_chance(
 
 
 @given(rates, weights)
-@settings(deadline=None)
 def test_a_candidate_as_good_as_stable_is_taken_back_with_a_chance_of_alpha_at_most(rate: float, weight: float) -> None:
     """However long it goes on: the closed form keeps the promise of the test that it describes."""
     assert chance([(above(TEST, Arms(weight, rate, rate), alpha=ALPHA), 1e12)]) <= ALPHA
@@ -124,7 +122,6 @@ def test_one_revision_alone_teaches_nothing() -> None:
 
 
 @given(st.floats(0.002, 0.3), st.floats(0.01, 0.2))
-@settings(deadline=None)
 def test_the_requests_without_failure_are_those_that_the_test_asks_for(limit: float, alpha: float) -> None:
     """One request fewer is not enough."""
     share = Share(limit)
@@ -145,7 +142,6 @@ def test_a_rate_within_its_level_is_shown_as_often_as_simulated() -> None:
 
 
 @given(st.floats(0.01, 3000.0), st.integers(1, 3000))
-@settings(deadline=None)
 def test_poisson_chances_are_chances_and_fall_with_the_count(mean: float, count: int) -> None:
     """Also across the change to the normal law, but for its inexactness."""
     here, further = (growth.poisson_at_least(n, mean) for n in (count, count + 1))
@@ -153,7 +149,6 @@ def test_poisson_chances_are_chances_and_fall_with_the_count(mean: float, count:
 
 
 @given(st.floats(0.0, 2000.0))
-@settings(deadline=None)
 def test_the_range_of_a_poisson_count_holds_its_mean(mean: float) -> None:
     """And 95 % of the counts."""
     low, high = growth.poisson_range(mean)

@@ -140,10 +140,10 @@ def test_bytes_of_any_kind_end_in_requests_or_in_one_refusal(wire, data):
 
 def test_headers_keep_order_and_case_and_join_by_name():
     """Who signs needs them as they were, who looks one up does not."""
-    client = Client().send(b"GET / HTTP/1.1\r\nX-B: 1\r\nX-A: 2\r\nx-b: 3\r\n\r\n")
+    client = Client().send(b"GET / HTTP/1.1\r\nX-B: 1\r\nHost: x\r\nX-A: 2\r\nx-b: 3\r\n\r\n")
     headers = client.requests[0].headers
-    assert headers == [(b"X-B", b"1"), (b"X-A", b"2"), (b"x-b", b"3")]
-    assert joined(headers) == {"x-b": "1,3", "x-a": "2"}
+    assert headers == [(b"X-B", b"1"), (b"Host", b"x"), (b"X-A", b"2"), (b"x-b", b"3")]
+    assert joined(headers) == {"x-b": "1,3", "host": "x", "x-a": "2"}
     assert client.connection.client == "10.0.0.1"
 
 
@@ -166,20 +166,37 @@ def test_one_request_is_served_at_a_time_and_a_hasty_client_is_not_read():
     assert (len(client.requests), client.reading) == (40, True)
 
 
-CHUNKED = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+POST = b"POST / HTTP/1.1\r\nhost: x\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
 REFUSED = {
     "no HTTP": (b"HELO mail.example.org\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01", 400),
     "a header without a colon": (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
-    "two lengths": (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\n", 400),
-    "length and chunks": (b"POST / HTTP/1.1\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", 400),
-    "a length that is no number": (b"POST / HTTP/1.1\r\ncontent-length: 3e9\r\n\r\n", 400),
-    "a body announced too large": (b"POST / HTTP/1.1\r\ncontent-length: 5001\r\n\r\n", 413),
+    "two lengths": (POST + b"content-length: 3\r\ncontent-length: 4\r\n\r\n", 400),
+    "length and chunks": (POST + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+    "length after chunks": (POST + b"transfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n", 400),
+    "a length that is no number": (POST + b"content-length: 3e9\r\n\r\n", 400),
+    "a body announced too large": (POST + b"content-length: 5001\r\n\r\n", 413),
     "a body too large in chunks": (CHUNKED + b"1000\r\n" + b"a" * 0x1000 + b"\r\n1000\r\n" + b"a" * 0x1000, 413),
     "a target too long": (b"GET /" + b"a" * 1000 + b" HTTP/1.1\r\n\r\n", 431),
     "headers too long": (b"GET / HTTP/1.1\r\nx: " + b"a" * 1000 + b"\r\n\r\n", 431),
     "a header without an end": (b"GET / HTTP/1.1\r\nx: " + b"a" * 20_000, 431),
     "a chunk extension without an end": (CHUNKED + b"1;" + b"a" * 60_000, 431),
+    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "no host, and the target has one": (b"GET http://x/ HTTP/1.1\r\n\r\n", 400),
+    "two hosts": (b"GET / HTTP/1.1\r\nhost: x\r\nhost: x\r\n\r\n", 400),
+    "two hosts in HTTP/1.0": (b"GET / HTTP/1.0\r\nhost: x\r\nHost: y\r\n\r\n", 400),
+    "a host that is a path": (b"GET / HTTP/1.1\r\nhost: x/y\r\n\r\n", 400),
+    "a host that is two": (b"GET / HTTP/1.1\r\nhost: x y\r\n\r\n", 400),
+    "a coding that is not undone here": (POST + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    "the same on two lines": (POST + b"transfer-encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501),
+    "a coding without a name": (POST + b"transfer-encoding: ,chunked\r\n\r\n0\r\n\r\n", 501),
+    "a coding that nobody knows": (POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 501),
+    "a body without chunks": (POST + b"transfer-encoding: gzip\r\n\r\nbody", 400),
+    "chunks that are no longer the last coding": (POST + b"transfer-encoding: chunked, gzip\r\n\r\nbody", 400),
+    "chunks in chunks": (POST + b"transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),
+    "chunks with a parameter": (POST + b"transfer-encoding: chunked;q=1\r\n\r\n0\r\n\r\n", 400),
+    "chunks in HTTP/1.0": (b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
 }
 
 
@@ -197,7 +214,7 @@ def test_what_cannot_be_read_is_refused_after_what_came_before_it(case, step):
 
 def test_a_head_is_taken_however_it_is_cut():
     """What is allowed in one piece is allowed in many."""
-    wire = b"GET / HTTP/1.1\r\n" + b"".join(b"h%03d: %s\r\n" % (one, b"a" * 95) for one in range(10)) + b"\r\n"
+    wire = b"GET / HTTP/1.1\r\nhost: x\r\n" + b"".join(b"h%03d: %s\r\n" % (one, b"a" * 95) for one in range(10)) + b"\r\n"
     assert len(wire) > LIMITS.head  # with what stands between names and values
     assert len(Client().send(wire).requests) == 1
     assert len(Client().send(*(bytes([one]) for one in wire)).requests) == 1
@@ -205,7 +222,7 @@ def test_a_head_is_taken_however_it_is_cut():
 
 def test_a_client_that_asks_first_is_told_to_go_on():
     """Expect: 100-continue; not if its body would be refused."""
-    head = b"POST / HTTP/1.1\r\nexpect: 100-Continue\r\ncontent-length: %d\r\n\r\n"
+    head = POST + b"expect: 100-Continue\r\ncontent-length: %d\r\n\r\n"
     client = Client().send(head % 4)
     assert client.sent == b"HTTP/1.1 100 Continue\r\n\r\n"
     assert client.send(b"body").requests[0].body == b"body"
@@ -215,12 +232,15 @@ def test_a_client_that_asks_first_is_told_to_go_on():
 @pytest.mark.parametrize(
     ("head", "ends", "told"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", False, b""),
-        (b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n", True, b"connection: close"),
+        (GET, False, b""),
+        (GET[:-2] + b"connection: close\r\n\r\n", True, b"connection: close"),
         (b"GET / HTTP/1.0\r\n\r\n", True, b"connection: close"),
+        (b"GET http://x.example/ HTTP/1.1\r\nhost: [::1]:8080\r\n\r\n", False, b""),
+        (b"GET / HTTP/1.1\r\nhost:\r\n\r\n", False, b""),
+        (CHUNKED.replace(b": chunked", b":\t Chunked ") + b"0\r\n\r\n", False, b""),
         (b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n", False, b"connection: keep-alive"),
-        (b"GET / HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n", True, b"connection: close"),
-        (b"CONNECT x:80 HTTP/1.1\r\n\r\n", True, b"connection: close"),
+        (GET[:-2] + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n", True, b"connection: close"),
+        (b"CONNECT x:80 HTTP/1.1\r\nhost: x:80\r\n\r\n", True, b"connection: close"),
     ],
 )
 def test_a_connection_is_kept_as_its_client_expects(head, ends, told):
@@ -283,6 +303,14 @@ def test_a_client_that_sends_no_more_still_gets_its_answers():
     client.answer(client.requests[1])
     assert (client.sent.count(b"200 OK"), client.state) == (2, "closed")
     assert Client().send(GET[:5]).connection.eof_received() is False
+
+
+@pytest.mark.parametrize(("version", "asked"), [(b"1.1", True), (b"1.0", False)])
+def test_a_client_that_sends_no_more_is_asked_whether_it_is_there(version, asked):
+    """By an interim answer, which resets the connection if it is gone; HTTP/1.0 has none."""
+    client = Client(patient=True).send(GET.replace(b"1.1", version))
+    client.connection.eof_received()
+    assert client.sent == (b"HTTP/1.1 100 Continue\r\n\r\n" if asked else b"")
 
 
 def test_answers_without_a_body_say_so():

@@ -204,7 +204,7 @@ def test_a_pickle_that_doubles_itself_takes_no_time() -> None:
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_damaged_file_is_refused_or_followed(data: st.DataObject) -> None:
     """A byte that flipped anywhere, or an end that is missing."""
     raw = data.draw(damaged(saved(3, "joblib")[1]))

@@ -112,7 +112,7 @@ def routed(path: str) -> Handler:
     return HANDLERS["rows" if of_endpoint else "api"]
 
 
-few = settings(max_examples=8, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=8, suppress_health_check=list(HealthCheck))
 rows = schema_of(lambda _: HANDLERS["rows"])
 columns = schema_of(lambda _: HANDLERS["columns"])
 tensors = schema_of(lambda _: HANDLERS["tensors"])

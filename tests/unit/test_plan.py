@@ -55,7 +55,7 @@ def test_a_busy_endpoint_sees_a_doubling_within_the_hour() -> None:
 
 
 @given(policies, traffics, st.floats(1.0, 50.0))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_more_traffic_never_means_later(policy: RolloutPolicy, traffic: Traffic, times: float) -> None:
     """No regression of a step is seen later, and its requests are not there later."""
     more = replace(traffic, requests_a_minute=traffic.requests_a_minute * times)
@@ -66,7 +66,7 @@ def test_more_traffic_never_means_later(policy: RolloutPolicy, traffic: Traffic,
 
 
 @given(policies, traffics)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_larger_regression_is_never_seen_later(policy: RolloutPolicy, traffic: Traffic) -> None:
     """From twice the failures to nothing but failures."""
     for step in plan(policy, GUARDS, traffic).steps:
@@ -75,14 +75,14 @@ def test_a_larger_regression_is_never_seen_later(policy: RolloutPolicy, traffic:
 
 
 @given(policies, traffics)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_plan_and_the_short_answer_agree(policy: RolloutPolicy, traffic: Traffic) -> None:
     """`hopeless` says what the plan says."""
     assert hopeless(policy, GUARDS, traffic) == plan(policy, GUARDS, traffic).problem
 
 
 @given(policies, st.floats(0.001, 5.0), st.floats(0.0, 0.03), st.sampled_from([0.0, 0.1]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_what_is_proposed_instead_can_hope(
     policy: RolloutPolicy, requests: float, rate: float, captured: float
 ) -> None:

@@ -66,7 +66,7 @@ def test_every_strategy_is_read_back(strategy: str, steps: tuple[Step, ...]) -> 
     st.integers(2, 200),
     st.none() | st.integers(1, 500),
 )
-@hypothesis.settings(max_examples=30, deadline=None)
+@hypothesis.settings(max_examples=30)
 def test_every_guard_is_read_back(guards: GuardPolicy, hours: int, budget: int | None) -> None:
     """And the numbers of the rollout."""
     policy = RolloutPolicy(strategy="canary", steps=SHARES, deadline_s=hours * 3600, budget=budget, paired=hours)

@@ -76,7 +76,7 @@ def test_a_network_is_answered_as_by_torch(network: str, tmp_path: Path) -> None
 
 
 @given(numbers=st.lists(st.floats(-60, 60, width=32), min_size=6, max_size=6))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_number_is_far_from_torchs(numbers: list[float]) -> None:
     """Also at the ends of the curves."""
     rows = np.array([numbers], dtype=np.float32)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.app.record_rewards import Reward, rewards_in
@@ -70,7 +70,6 @@ def test_a_body_that_is_wrong_is_refused_whole_and_says_where(text: str, why: st
         rewards_in(text)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_do_anything_but_be_refused(data: bytes) -> None:
     """A client may send what it likes."""

@@ -134,7 +134,7 @@ def _resume(state, at):
     return moves.resume(state, "", actor="ada", now=at)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(histories())
 def test_by_its_own_policy_a_rollout_is_judged_as_it_was(history):
     """Whatever happened to it, each look gives again exactly the judgement that was stored, from the stored text."""

@@ -117,7 +117,7 @@ def test_before_the_first_look_there_is_a_picture_too():
     assert "all guards" not in text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(histories(), st.sampled_from([60, 80, 120]))
 def test_every_rollout_can_be_drawn_and_told(history, width):
     """Whatever happened to it: no line is wider than the terminal, and every part of the story has words."""

@@ -86,7 +86,7 @@ def test_evidence_stays_fair_after_anything_that_was_seen() -> None:
     hits=st.integers(0, 80),
     at=st.integers(0, len(Grid().odds) - 2),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_more_hits_always_speak_for_a_larger_odds_ratio(trials: int, other: int, hits: int, at: int) -> None:
     """The likelihood ratio of neighbouring odds ratios grows with the hits: what a one-sided null needs."""
     steps = [
@@ -103,7 +103,7 @@ def test_more_hits_always_speak_for_a_larger_odds_ratio(trials: int, other: int,
     part=st.floats(0, 1),
     log_odds=st.floats(-4, 4).filter(lambda one: abs(one) > 1e-6),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_few_terms_that_are_summed_make_the_whole_sum(
     trials: int, other: int, part: float, log_odds: float
 ) -> None:
@@ -164,7 +164,7 @@ def test_counts_that_cannot_be_are_refused(table: Table) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(9, 60), st.integers(0, 9), st.integers(9, 60)), max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_naming_the_arms_the_other_way_round_changes_nothing(minutes: list[tuple[int, int, int, int]]) -> None:
     """Evidence above a null is evidence below its inverse with the arms swapped; intervals are turned over."""
     ours, theirs = COMPARISON.start(), COMPARISON.start()

@@ -5,7 +5,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.domain.bandit import Arm, moved, probable_best, shares_of
@@ -38,7 +38,6 @@ def e_of(tally, i=0):
 # -- validity ---------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, PARTS - 1), st.floats(0, 1), st.sampled_from(range(len(BETS))),
     st.floats(0.2, 5),
@@ -131,7 +130,6 @@ def test_a_true_difference_is_found_and_named():
 # -- sums -------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 500), st.floats(0, 1)), max_size=20), st.randoms())
 def test_events_may_be_added_in_any_order_and_in_any_heaps(events, chance):
     """So any number of recorders can add at once."""
@@ -241,7 +239,6 @@ def test_the_probability_of_being_best_is_that_of_the_two_gammas():
     assert probable_best(arms, seed="x", draws=20_000)["a"] == pytest.approx(exact, abs=0.015)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e5), st.booleans()), min_size=2, max_size=5), st.floats(0, 0.2)
 )

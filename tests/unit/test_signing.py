@@ -232,7 +232,7 @@ def test_no_bundle_holds_with_any_one_bit_changed():
     assert unread < 8 * len("tlogEntries keyid") + 30
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused_as_a_signature(junk):
     """Nothing but a sentence comes of them, also where they are the DER of a signature."""

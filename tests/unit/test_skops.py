@@ -336,7 +336,7 @@ def test_a_crafted_array_is_refused(data: bytes, words: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_arrays_come_back_as_numpy_wrote_them(data: st.DataObject) -> None:
     """Of every type and order."""
     dtype = data.draw(st.sampled_from(["<f8", "<f4", "<i8", "|u1", "|b1", "<U5"]))
@@ -352,7 +352,7 @@ def test_arrays_come_back_as_numpy_wrote_them(data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_damaged_file_is_refused_or_still_answers(data: st.DataObject) -> None:
     """A byte that flipped anywhere, or an end that is missing."""
     raw = data.draw(damaged(forest()))

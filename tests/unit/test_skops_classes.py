@@ -99,7 +99,7 @@ def test_each_class_answers_as_scikit_learn_does(name: str) -> None:
     same(model, CASES[name][1], loaded.run(np.asarray(CASES[name][1], dtype=np.float64)))
 
     @given(CASES[name][3])
-    @settings(max_examples=4, deadline=None)
+    @settings(max_examples=4)
     def any_rows(rows: NDArray[np.float64]) -> None:
         try:
             outputs = loaded.run(rows)

@@ -98,7 +98,7 @@ def test_rows_of_training_are_answered_as_by_the_library(library: str, kind: str
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_number_as_a_category_goes_the_librarys_way(data: st.DataObject) -> None:
     """Codes that no node names, negative ones, those beyond any set, halves, zeros of both signs, and gaps."""
     model, _, predict, close = loaded(*data.draw(st.sampled_from(KINDS)))
@@ -387,7 +387,7 @@ def test_a_feature_is_a_number_or_a_category() -> None:
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_damaged_file_with_categories_is_refused_or_still_answers(data: st.DataObject) -> None:
     """A flipped, cut or doubled byte anywhere: either a sentence, or a model that runs."""
     raw, name, load = data.draw(

@@ -163,7 +163,7 @@ def test_lightgbm_is_answered_as_by_lightgbm(kind: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_row_at_a_threshold_goes_the_librarys_way(data: st.DataObject) -> None:
     """XGBoost's `<` of float32 and LightGBM's `<=` of float64: at a threshold, one bit beside it, and missing."""
     if data.draw(st.booleans()):
@@ -447,7 +447,7 @@ def test_a_cycle_in_a_lightgbm_tree_is_refused(child: str, words: str) -> None:
 
 
 @given(st.data())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_a_damaged_file_is_refused_or_still_answers(data: st.DataObject) -> None:
     """A flipped, cut or doubled byte anywhere: either a sentence, or a model that runs."""
     raw, name = data.draw(

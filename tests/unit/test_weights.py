@@ -240,7 +240,7 @@ def test_a_weight_with_more_to_it_than_its_bytes_stays_as_it_is(change: Any) -> 
     assert take_apart(fetched(made.SerializeToString())) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
 def test_a_damaged_file_is_taken_apart_whole_or_not_touched(at: int, bit: int, cut: bool) -> None:
     """No damage raises; and where the walk gives up, the bytes that onnxruntime then reads are the file's."""
@@ -253,7 +253,7 @@ def test_a_damaged_file_is_taken_apart_whole_or_not_touched(at: int, bit: int, c
         assert bytes(data) == before
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=6),
     kinds=st.lists(st.sampled_from(["float32", "float64", "int8", "int64"]), min_size=6, max_size=6),
