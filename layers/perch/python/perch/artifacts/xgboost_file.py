@@ -1,7 +1,4 @@
-"""XGBoost models as XGBoost saves them, JSON or UBJSON, read in Python and made a `Forest`.
-
-    {"learner": {"objective": {"name"}, "learner_model_param": {…}, "attributes": {…},
-                 "gradient_booster": {"name": "gbtree" | "dart", "model": {"trees": […], "tree_info": […]}}}}
+"""XGBoost models as XGBoost saves them, JSON or UBJSON, read in Python (`xgboost_document`) and made a `Forest`.
 
 Objectives are an allow-list, since each is a meaning of the numbers: a sigmoid of two classes, a softmax, a power or
 the numbers themselves. If training stopped early (`best_iteration`), the trees up to there answer, as XGBoost's
@@ -21,9 +18,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,12 +27,9 @@ from .columns import Columns
 from .data import Data
 from .errors import ArtifactRefused
 from .inspected import Inspected
-from .trees import MAX_BYTES, MAX_NODES, MAX_TARGETS, Forest, Trees, check_features, grow
-from .ubjson import read_ubjson
-from .xgboost_categories import Cats, names_of, pairs
-
-MAX_NUMBERS = 12_000_000
-"""What bounds the memory that they take when they are read (up to 32 bytes each); in JSON a comma counts as one."""
+from .trees import MAX_NODES, MAX_TARGETS, Forest, Trees, check_features, grow
+from .xgboost_categories import names_of, pairs
+from .xgboost_document import Booster, Learner, Model, Tree, read_document
 
 
 class Objective(NamedTuple):
@@ -70,82 +63,10 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 """All objectives of XGBoost 3.2 to 3.4. One of the user's own is saved as that of which it took the place."""
 
-_FIELDS = ("left_children", "right_children", "split_indices", "split_conditions", "default_left")
-
-
-class _Param(msgspec.Struct):
-    num_feature: str
-    num_class: str = "0"
-    num_target: str = "1"
-    base_score: str = "5E-1"
-
-
-class _Objective(msgspec.Struct):
-    name: str
-
-
-class _TreeParam(msgspec.Struct):
-    size_leaf_vector: str = "1"
-
-
-class _Tree(msgspec.Struct):
-    tree_param: _TreeParam
-    left_children: list[int]
-    right_children: list[int]
-    split_indices: list[int]
-    split_conditions: list[float]
-    default_left: list[int | bool]
-    split_type: list[int] = []
-    categories: list[int] = []
-    categories_nodes: list[int] = []
-    categories_segments: list[int] = []
-    categories_sizes: list[int] = []
-    leaf_weights: list[float] = []
-
-
-class _BoosterParam(msgspec.Struct):
-    num_parallel_tree: str = "1"
-
-
-class _Model(msgspec.Struct, forbid_unknown_fields=True):  # what it does not know, it would answer without
-    gbtree_model_param: _BoosterParam = msgspec.field(default_factory=_BoosterParam)
-    trees: list[_Tree] = []
-    tree_info: list[int] = []
-    cats: Cats = msgspec.field(default_factory=Cats)
-    weights: list[float] = []
-    weight_drop: list[float] = []
-    iteration_indptr: list[int] = []
-    boosted_rounds: int = 0
-
-
-class _Nested(msgspec.Struct, forbid_unknown_fields=True):
-    model: _Model
-    name: str = ""
-
-
-class _Booster(msgspec.Struct, forbid_unknown_fields=True):
-    name: str
-    model: _Model | None = None
-    gbtree: _Nested | None = None
-    weight_drop: list[float] = []
-
-
-class _Learner(msgspec.Struct):
-    learner_model_param: _Param
-    objective: _Objective
-    gradient_booster: _Booster
-    attributes: dict[str, str] = {}
-    feature_names: list[str] = []
-
-
-class _Document(msgspec.Struct):
-    learner: _Learner
-    version: list[int] = []
-
 
 def inspect_xgboost(data: Data) -> Inspected:
     """Read what an XGBoost file is. Raises `ArtifactRefused`."""
-    document = _document(data)
+    document = read_document(data)
     forest, used = _forest(document.learner)
     learner = document.learner
     return Inspected(
@@ -165,56 +86,10 @@ def inspect_xgboost(data: Data) -> Inspected:
 
 def read_xgboost(data: Data) -> Forest:
     """Read an XGBoost file as a forest. Raises `ArtifactRefused`."""
-    return _forest(_document(data).learner)[0]
+    return _forest(read_document(data).learner)[0]
 
 
-def _document(data: Data) -> _Document:
-    if len(data) > MAX_BYTES:
-        raise ArtifactRefused(f"the file has {len(data):,} bytes; XGBoost files of up to {MAX_BYTES:,} are served")
-    if data[:1] != b"{":
-        raise ArtifactRefused(
-            "this is no XGBoost model in JSON or UBJSON; save it with Booster.save_model('model.ubj'), or .xgb.json"
-        )
-    is_json = bytes(data[1:2]) in b'" \t\r\n'
-    try:
-        if not is_json:
-            value = read_ubjson(data)
-            if (count := _kept(value)) > MAX_NUMBERS:
-                raise ArtifactRefused(f"the model has {count:,} numbers; at most {MAX_NUMBERS:,} are served")
-            return msgspec.convert(_plain(value), _Document)
-        if _count(data, b",") > MAX_NUMBERS:
-            raise ArtifactRefused(f"the JSON has more than {MAX_NUMBERS:,} numbers; save the model as UBJSON (*.ubj)")
-        return msgspec.json.decode(data, type=_Document)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactRefused(f"the file is not a readable XGBoost model: {str(error)[:200]}") from error
-
-
-def _kept(value: Any) -> int:
-    """How many numbers of arrays `_plain` would make objects of."""
-    if isinstance(value, dict):
-        return sum(_kept(one) for name, one in value.items() if name not in _UNUSED)
-    return value.size if isinstance(value, np.ndarray) else sum(map(_kept, value)) if isinstance(value, list) else 0
-
-
-def _plain(value: Any) -> Any:
-    """UBJSON's arrays as lists, in the few places where the model has such."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items() if name not in _UNUSED}
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    return [_plain(one) for one in value] if isinstance(value, list) else value
-
-
-_UNUSED = frozenset({"base_weights", "loss_changes", "parents", "sum_hessian"})
-
-
-def _count(data: Data, wanted: bytes) -> int:
-    view = memoryview(data)
-    size = 2**20
-    return sum(bytes(view[at : at + size]).count(wanted) for at in range(0, len(view), size))
-
-
-def _forest(learner: _Learner) -> tuple[Forest, int | None]:
+def _forest(learner: Learner) -> tuple[Forest, int | None]:
     """The forest, and the iteration at which it ends if training stopped early."""
     name = learner.objective.name
     if name not in OBJECTIVES:
@@ -262,7 +137,7 @@ def _forest(learner: _Learner) -> tuple[Forest, int | None]:
     return forest, used
 
 
-def _model(booster: _Booster) -> _Model:
+def _model(booster: Booster) -> Model:
     if booster.name not in ("gbtree", "dart", "gblinear"):
         raise ArtifactRefused(f"the booster {booster.name[:60]!r} is not served; gbtree, dart and gblinear are")
     nested = booster.gbtree.model if booster.gbtree is not None else None
@@ -272,7 +147,7 @@ def _model(booster: _Booster) -> _Model:
     return model
 
 
-def _weights(booster: _Booster, features: int, targets: int) -> NDArray[np.float32] | None:
+def _weights(booster: Booster, features: int, targets: int) -> NDArray[np.float32] | None:
     """What each feature weighs for each output, and at last what is added without any; None where there are trees."""
     if booster.name != "gblinear":
         return None
@@ -294,7 +169,7 @@ _NOTHING = Trees(
 """A tree that adds nothing, for a model without any."""
 
 
-def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[float]]:
+def _trees(booster: Booster) -> tuple[Sequence[Tree], Sequence[int], Sequence[float]]:
     """Trees, the output that each adds to, and its weight."""
     model = _model(booster)
     # Dropout was a booster of its own until XGBoost 3.4, where any may do it.
@@ -304,7 +179,7 @@ def _trees(booster: _Booster) -> tuple[Sequence[_Tree], Sequence[int], Sequence[
     return model.trees, model.tree_info, weights
 
 
-def _best(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int | None:
+def _best(learner: Learner, trees: Sequence[Tree], targets: int) -> int | None:
     said = learner.attributes.get("best_iteration")
     if said is None or learner.gradient_booster.name == "gblinear":  # which keeps one set of weights
         return None
@@ -314,23 +189,23 @@ def _best(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int | None
     return best
 
 
-def _each(learner: _Learner, trees: Sequence[_Tree], targets: int) -> int:
+def _each(learner: Learner, trees: Sequence[Tree], targets: int) -> int:
     """How many trees an iteration adds."""
     parallel = _whole(_model(learner.gradient_booster).gbtree_model_param.num_parallel_tree)
     return parallel * (1 if any(_several(tree) for tree in trees) else targets)
 
 
-def _several(tree: _Tree) -> int:
+def _several(tree: Tree) -> int:
     """How many values a leaf has, if not one."""
     size = _whole(tree.tree_param.size_leaf_vector)
     return size if size > 1 else 0
 
 
-def _parts(tree: _Tree, target: int, weight: float, number: int, targets: int) -> Iterator[Trees]:
+def _parts(tree: Tree, target: int, weight: float, number: int, targets: int) -> Iterator[Trees]:
     """A tree, or one for each output if its leaves have a value for each."""
     if not len(tree.default_left) == len(tree.split_conditions) == len(tree.left_children) == len(tree.right_children):
         raise ArtifactRefused(f"tree {number} has no nodes, or its lists of nodes differ in length")
-    left, right, feature = (_wholes(getattr(tree, name)) for name in _FIELDS[:3])
+    left, right, feature = map(_wholes, (tree.left_children, tree.right_children, tree.split_indices))
     members = pairs(tree.categories, tree.categories_nodes, tree.categories_segments, tree.categories_sizes, number)
     if tree.split_type and not np.array_equal(np.flatnonzero(tree.split_type), np.unique(members[:, 0])):
         raise ArtifactRefused(f"tree {number} has lists of categories that do not fit together")
@@ -361,7 +236,7 @@ def _parts(tree: _Tree, target: int, weight: float, number: int, targets: int) -
         )
 
 
-def _vectors(tree: _Tree, size: int, rows: NDArray[np.int64], number: int) -> NDArray[np.float32]:
+def _vectors(tree: Tree, size: int, rows: NDArray[np.int64], number: int) -> NDArray[np.float32]:
     """The values of each leaf; which row of them it has, stands in the place of its right child."""
     weights = _floats(tree.leaf_weights)
     if not len(weights):
