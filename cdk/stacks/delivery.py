@@ -4,7 +4,7 @@
     alarms ──► roll_back                    replay_requests ◄── every tick, if any rollout replays requests
                                             check_health    ◄── every so often, for each endpoint
 
-The stack knows the predictors by their names only. What each function may do stands at the end.
+The stack knows the predictors by their names only. What each function may do stands in `grants.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from aws_cdk import ArnFormat, CfnOutput, Duration, Stack
+from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_s3 as s3
@@ -29,12 +29,18 @@ from cdk.constructs.alarms import (
 )
 from cdk.constructs.control_function import ControlFunction, ControlFunctionProps
 from cdk.constructs.dead_letters import DeadLetters
-from cdk.constructs.execution import keys
 from cdk.constructs.layer_shelf import SETTINGS, LayerShelf, LayerShelfProps
-from cdk.constructs.nag import acknowledge, spelled_arn, spelled_objects, wide
 from cdk.constructs.wake import Wake, WakeProps
 from cdk.package_layer import PACKAGE
 from cdk.settings import Endpoint, Settings
+from cdk.stacks.grants import (
+    Resources,
+    grant_check_health,
+    grant_drive_rollouts,
+    grant_register_model,
+    grant_replay_requests,
+    grant_roll_back,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,99 +237,19 @@ class DeliveryStack(Stack):
         )
 
     def _grant(self) -> None:
-        """Let each function do what it does, on what it does it to."""
-        store, table = self._props.store, self._props.table.table_arn
-        names = [f"{self._props.settings.name}-{endpoint.name}" for endpoint in self._props.settings.endpoints]
-        functions = [self.format_arn(service="lambda", resource=f"function:{name}") for name in names]
-        # Of each function: its versions and its alias.
-        qualified = [f"{function}:*" for function in functions]
-        bus = self.format_arn(service="events", resource="event-bus/default")
-        alarms = self.format_arn(service="cloudwatch", resource=f"alarm:{self._props.settings.name}/*")
-
-        register = self.register_model.execution
-        register.allow("s3:GetObject", "s3:GetObjectVersion", on=[store.arn_for_objects("*")])
-        acknowledge(register, wide(spelled_objects(store, "*")), reason="Any key may be uploaded, and is looked at.")
-        # What it refuses it marks, so that no predictor can read it.
-        register.allow("s3:GetObjectVersionTagging", "s3:PutObjectVersionTagging", on=[store.arn_for_objects("*")])
-        register.allow("s3:ListBucket", on=[store.bucket_arn])
-        register.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
-        # It parses what anybody may upload; if that went wrong, it still could not touch an endpoint or its ledger.
-        written = keys("MODEL#*", "REJECTED", "IDEMPOTENCY#register")
-        register.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[table], where=written)
-        # Idempotency takes its record back when the handler fails, so that the next try is not taken for a repetition.
-        register.allow("dynamodb:DeleteItem", on=[table], where=keys("IDEMPOTENCY#register"))
-        register.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
-
-        drive = self.drive_rollouts.execution
-        drive.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
-        endpoints = keys("ENDPOINT#*")
-        drive.allow("dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", on=[table], where=endpoints)
-        drive.allow("dynamodb:PutItem", on=[table], where=keys("EXPERIMENT#*"))  # what the brake of an experiment saw
-        # Only the environment of a function is changed, never its role or layers, so neither iam:PassRole nor
-        # lambda:GetLayerVersion is needed.
-        drive.allow(
-            "lambda:GetAlias",
-            "lambda:UpdateAlias",
-            "lambda:CreateAlias",  # `green`, which a revision waits behind
-            "lambda:GetFunctionConfiguration",
-            "lambda:UpdateFunctionConfiguration",
-            "lambda:PublishVersion",
-            "lambda:InvokeFunction",
-            on=[*functions, *qualified],
+        props = self._props
+        resources = Resources(
+            stack=self,
+            name=props.settings.name,
+            store=props.store,
+            table=props.table.table_arn,
+            predictors=[f"{props.settings.name}-{endpoint.name}" for endpoint in props.settings.endpoints],
         )
-        drive.allow("cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", on=[alarms])
-        acknowledge(
-            drive,
-            wide(spelled_arn(self, service="cloudwatch", resource=f"alarm:{self._props.settings.name}/*")),
-            reason="The alarms of a rollout are named for its endpoint and its revision, which is yet to come.",
-        )
-        drive.allow_everywhere(
-            "cloudwatch:GetMetricData",
-            "cloudwatch:DescribeAlarms",
-            because="GetMetricData knows no resources to be narrowed to, and DescribeAlarms by prefix asks for all.",
-        )
-        drive.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
-
-        roll_back = self.roll_back.execution
-        roll_back.allow("dynamodb:GetItem", "dynamodb:Query", on=[table])
-        roll_back.allow("dynamodb:PutItem", "dynamodb:UpdateItem", on=[table], where=endpoints)
-        roll_back.allow("lambda:GetAlias", "lambda:UpdateAlias", on=[*functions, *qualified])
-        roll_back.allow("events:PutEvents", on=[bus], where=_OWN_EVENTS)
-
-        check = self.check_health.execution
-        check.allow("dynamodb:GetItem", on=[table])
-        check.allow("dynamodb:PutItem", on=[table], where=keys("HEALTH#*"))
-        check.allow("lambda:InvokeFunction", on=qualified)
-
-        replay = self.replay_requests.execution
-        replay.allow("dynamodb:GetItem", on=[table])
-        # It sends what clients sent; if that went wrong, it still could not touch an endpoint or its ledger.
-        replay.allow("dynamodb:PutItem", on=[table], where=keys("REPLAY#*"))
-        replay.allow("lambda:InvokeFunction", on=qualified)
-        logs = [
-            self.format_arn(
-                service="logs",
-                resource="log-group",
-                resource_name=f"/aws/lambda/{name}:*",
-                arn_format=ArnFormat.COLON_RESOURCE_NAME,
-            )
-            for name in names
-        ]
-        replay.allow("logs:FilterLogEvents", on=logs)
-        for name in names:
-            acknowledge(
-                replay,
-                wide(spelled_arn(self, service="logs", resource=f"log-group:/aws/lambda/{name}:*")),
-                reason="A policy names a log group with :* at the end; that is the group and its streams.",
-            )
-
-        for execution in (drive, roll_back, check, replay):
-            for name in names:
-                acknowledge(
-                    execution,
-                    wide(spelled_arn(self, service="lambda", resource=f"function:{name}:*")),
-                    reason="A revision's number is only known when it is published, long after deployment.",
-                )
+        grant_register_model(self.register_model.execution, resources)
+        grant_drive_rollouts(self.drive_rollouts.execution, resources)
+        grant_roll_back(self.roll_back.execution, resources)
+        grant_check_health(self.check_health.execution, resources)
+        grant_replay_requests(self.replay_requests.execution, resources)
 
 
 def _replays(endpoint: Endpoint) -> bool:
@@ -350,6 +276,3 @@ _WHEN_IT_CAME = events.RuleTargetInput.from_object(
         "time": "<aws.events.event.ingestion-time>",
     }
 )
-
-# Rules of others trust what `aws.s3` or `aws.cloudwatch` say, and so do ours.
-_OWN_EVENTS = {"ForAllValues:StringEquals": {"events:source": ["perch"]}}
