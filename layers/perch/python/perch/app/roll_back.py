@@ -35,7 +35,7 @@ class Outcome:
 
 
 def roll_back_on_alarm(world: World, alarm: AlarmName, *, reason: str, since: datetime, now: datetime) -> Outcome:
-    """Act on an alarm that went off at `since`."""
+    """Act on an alarm that went off at `since`. Raises NotReady if the endpoint changes each time it is tried."""
     for _ in range(ATTEMPTS):
         state = world.registry.endpoint(alarm.endpoint)
         if stale := _not_ours(state, alarm, since, now):

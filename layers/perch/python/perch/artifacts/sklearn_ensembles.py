@@ -2,6 +2,8 @@
 
 They call what is inside by its place, by names of methods and by numbers of columns, so each of these is looked at:
 that whoever stands in a place can do what it is asked there, and that the lists are as long as one another.
+
+Each function looks at one estimator, of so many features, and raises `ArtifactRefused`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Both read as many numbers as other numbers tell them, and neither looks. So every array has just the type and shape that
 the others make of it, and every label and every name of a distance is one of those that there are.
+
+Each function looks at one estimator, of so many features, and raises `ArtifactRefused`.
 """
 
 from __future__ import annotations

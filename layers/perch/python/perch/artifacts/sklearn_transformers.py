@@ -3,6 +3,8 @@
 Encoders and vectorizers write into SciPy's sparse matrices, whose code trusts the number of a column: categories have
 to ascend, those that are dropped or rare have to exist, and the numbers of words have to be 0, 1, 2, … each once. What
 calls a function of the file's own, or a pattern that may take for ever, is refused.
+
+Each function looks at one estimator, of so many features, and raises `ArtifactRefused`.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def _proposed(endpoint: Endpoint, split: Split, why: str, *, now: datetime, brak
 
 
 def withdrawn(endpoint: Endpoint, *, now: datetime) -> Change:
-    """Queue a revision without the experiment that the stable one still carries."""
+    """Queue a revision without the experiment that the stable one still carries. Raises Refused if it carries none."""
     stable = endpoint.stable
     if stable is None or stable.pointer is None or endpoint.experiment:
         raise Refused(f"{endpoint.name} carries no experiment that is over")

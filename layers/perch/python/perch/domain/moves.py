@@ -170,7 +170,11 @@ def enter_step(
 
 
 def change_weight(endpoint: Endpoint, weight: float, reason: str, *, now: datetime, inputs: Any = None) -> Change:
-    """Give an undecided step more traffic, so that it is decided sooner; or less, where the budget is nearly spent."""
+    """Give an undecided step more traffic, so that it is decided sooner; or less, where the budget is nearly spent.
+
+    Raises:
+        Refused: no step has traffic, or the weight is none between 0 and 1.
+    """
     rollout = _running(endpoint)
     if rollout.phase is not Phase.SHIFTING or not 0 < weight < 1:
         raise Refused(f"the weight of {rollout.id} cannot become {weight:.2%}")

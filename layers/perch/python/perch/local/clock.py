@@ -162,7 +162,11 @@ class VirtualClock:
         name: str = "",
         first: datetime | None = None,
     ) -> Timer:
-        """Call `fn(due time)` every `period` (seconds), first at `first` (default: one period from now)."""
+        """Call `fn(due time)` every `period` (seconds), first at `first` (default: one period from now).
+
+        Raises:
+            ValueError: the period is not positive.
+        """
         period_us = round((period.total_seconds() if isinstance(period, timedelta) else period) * 1e6)
         if period_us <= 0:
             raise ValueError(f"a timer's period must be positive, not {period!r}")

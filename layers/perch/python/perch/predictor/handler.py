@@ -40,7 +40,7 @@ def make_handler(*, runtime: str, environ: Mapping[str, str] | None = None, fetc
     """Load the model that the environment points at and return the handler that serves it.
 
     Args:
-        runtime: `onnx` or `torch`.
+        runtime: one of `RUNTIMES` (`perch.domain.formats`).
         environ: environment variables (contracts.md); the process's own by default.
         fetch: reads the artifact from the store.
 
