@@ -30,7 +30,7 @@ from perch.domain.formats import FORMATS, named
 from tests.hostile import REFUSED, SERVED, TRUST, Hostile
 from tests.hostile.good import GOOD
 
-WALL_S = 20
+WALL_S = 120
 ROOM = 64 * 1024 * 1024
 """What an inspection may take beside a few times the file."""
 

@@ -49,7 +49,7 @@ def opened(what: str, argument: str) -> list[Outcome]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     if done.returncode:

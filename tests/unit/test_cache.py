@@ -286,11 +286,12 @@ class Slow:
     """A server that answers when it is let."""
 
     def __init__(self) -> None:
-        self.let, self.asked = threading.Event(), 0
+        self.let, self.came, self.asked = threading.Event(), threading.Event(), 0
 
     def get(self, name: str, /) -> bytes | None:
         self.asked += 1
-        self.let.wait(30)
+        self.came.set()
+        self.let.wait(60)
         return None
 
     def set(self, name: str, value: bytes, /, *, px: int) -> object:
@@ -319,6 +320,7 @@ def test_a_server_that_hangs_is_not_waited_for(lines: Lines) -> None:
     shared = SharedCache(client, "perch:", patience_s=0.01)
     try:
         assert [shared.get(b"key", now) for now in (0, 1, 40, 80)] == [None] * 4
+        assert client.came.wait(60)
         assert client.asked == 1
         assert "no answer within 10 ms" in lines()[0]["reason"]
     finally:
