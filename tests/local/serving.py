@@ -37,7 +37,7 @@ class Server:
     def said(self, event: str) -> list[dict]:
         return [line for line in self.lines if line.get("event") == event]
 
-    def wait_for(self, event: str, times: int = 1, seconds: float = 30) -> list[dict]:
+    def wait_for(self, event: str, times: int = 1, seconds: float = 120) -> list[dict]:
         """Wait until an event was logged so many times."""
         end = time.monotonic() + seconds
         while len(found := self.said(event)) < times:
@@ -51,8 +51,8 @@ class Server:
         return self.ended()
 
     def ended(self) -> int:
-        code = self.process.wait(30)
-        self._reader.join(10)
+        code = self.process.wait(120)
+        self._reader.join(60)
         return code
 
     def start_reading(self) -> None:
@@ -79,7 +79,7 @@ def serving(folder: Path, *, command: Sequence[str] = SERVE, workers: int = 1, *
         if process.poll() is None:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
         server.ended()
@@ -109,7 +109,7 @@ class Client:
     """One connection, byte by byte under the test's control."""
 
     def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=120)
         self.file = self.sock.makefile("rb")
 
     def send(self, data: bytes) -> None:
