@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from onnx import TensorProto, helper
+from onnx import AttributeProto, TensorProto, helper
 
 from perch.artifacts.protobuf import field
 from tests.hostile import SERVED, Hostile
@@ -88,6 +89,7 @@ def hostile(trap: Path) -> Iterator[Hostile]:
     )
     yield _onnx("a cycle of nodes", _cycle(), "never ends where nodes are sorted", "not valid")
     yield _onnx("a function that calls itself", _recursive(), "is inlined without end", "")
+    yield from _of_functions()
     yield _onnx(
         "a Loop that never ends",
         _endless(),
@@ -129,6 +131,43 @@ def hostile(trap: Path) -> Iterator[Hostile]:
             "becomes a hundred times its size in memory",
             "countless small parts",
         )
+    yield _onnx(
+        "a million empty nodes behind a group",
+        b"\x08\x09" + field(7, b"\xa3\x06\xa4\x06" + b"\x0a\x00" * 1_000_000) + field(8, b"\x10\x12"),
+        "as above, if whoever counts stops at what has no length",
+        "countless small parts",
+    )
+
+
+def _of_functions() -> Iterator[Hostile]:
+    """What functions of the model's own may hide, or become."""
+    for what, default, words in (
+        ("external data", _default(t=_elsewhere("/etc/passwd")), OUTSIDE),
+        ("a custom operator", _default(g=_branch([_evil("v")], "v")), "evil.Run is not part of standard ONNX"),
+    ):
+        threat = "makes the loader read a file of the machine, or look for a library"
+        yield _onnx(
+            f"{what} in what a function takes by default", _with(_function("Own", _neg, default)), threat, words
+        )
+    yield _onnx(
+        "a function by the name of an operator of the runtime's own",
+        _with(_function("FastGelu", _neg, domain="com.microsoft"), domain="com.microsoft"),
+        "the runtime takes its own operator in place of what was inspected",
+        "com.microsoft.FastGelu is not part of standard ONNX",
+    )
+    chain = [_function(f"F{i}", [_call(f"F{i + 1}")] * 10 if i < 9 else _neg) for i in range(10)]
+    yield _onnx(
+        "functions that call the next one ten times",
+        _with(*chain),
+        "a kilobyte becomes a thousand million nodes when the runtime writes it out",
+        "more than 100,000 nodes",
+    )
+    yield _onnx(
+        "a function that is given a graph",
+        _with(_function("Own", _neg, _default(g=_branch([helper.make_node("Identity", ["a"], ["v"])], "v")))),
+        "as above, by as many uses of what it is given",
+        "is given a graph as an attribute",
+    )
 
 
 def _onnx(title: str, proto: Any, threat: str, words: str, **more: Any) -> Hostile:
@@ -212,6 +251,38 @@ def _recursive() -> Any:
         "local", "Again", ["a"], ["b"], [again], [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
     )
     return model(helper.make_node("Again", ["x"], ["y"], domain="local"), domains=("local",), functions=[function])
+
+
+_neg = [helper.make_node("Neg", ["a"], ["b"])]
+
+
+def _evil(output: str) -> Any:
+    return helper.make_node("Run", ["a"], [output], domain="evil")
+
+
+def _call(name: str) -> Any:
+    return helper.make_node(name, ["a"], ["b"], domain="local")
+
+
+def _default(**value: Any) -> Any:
+    return AttributeProto(name="v", type=AttributeProto.TENSOR if "t" in value else AttributeProto.GRAPH, **value)
+
+
+def _function(name: str, nodes: Any, *defaults: Any, domain: str = "local") -> Any:
+    """A function from `a` to `b`; of nodes that all make `b` each but the last makes something else."""
+    opsets = [helper.make_opsetid("", 18), *(helper.make_opsetid(other, 1) for other in ("local", "evil"))]
+    named = [deepcopy(node) for node in nodes]
+    for number, node in enumerate(named[:-1]):
+        node.output[0] = f"b{number}"
+    function = helper.make_function(domain, name, ["a"], ["b"], named, opsets)
+    function.attribute_proto.extend(defaults)
+    return function
+
+
+def _with(*functions: Any, domain: str = "local") -> Any:
+    """A model that calls the first of its functions."""
+    call = helper.make_node(functions[0].name, ["x"], ["y"], domain=domain)
+    return model(call, domains=(domain,), functions=functions)
 
 
 def _loop(body_nodes: list[Any], trips: str, weights: list[Any]) -> Any:

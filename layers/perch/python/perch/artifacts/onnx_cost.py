@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from .data import Data
 from .errors import ArtifactRefused
-from .protobuf import BYTES, EIGHT, FOUR, VARINT, read_varint
+from .protobuf import BYTES, EIGHT, FOUR, GROUP, GROUP_END, VARINT, read_varint
 
 FREE, TIMES = 32_000_000, 6
 """A file may become so many bytes, and so many times its size."""
@@ -153,5 +153,6 @@ def _skipped(data: Data, at: int, end: int, wire: int) -> int:
     """The place after a field that is no message."""
     if wire == VARINT:
         return _number(data, at, end)[1]
-    # Groups are refused by the parser, or kept as the bytes that they are.
-    return at + {EIGHT: 8, FOUR: 4}.get(wire, end)
+    # Where a group begins or ends there is nothing to skip: what it holds counts as if the message held it. Of other
+    # types there is no field, and the parser says so.
+    return at + {EIGHT: 8, FOUR: 4, GROUP: 0, GROUP_END: 0}.get(wire, end)

@@ -1,7 +1,7 @@
 """Inspect an ONNX file without running it: does it parse, does it stay inside itself, what does it take and give.
 
     bytes → not onnxruntime's own format → not out of proportion → protobuf → no external data → only known operators
-          → inputs and outputs that can be named, typed and sent → onnx.checker
+          → inputs and outputs that can be named, typed and sent → onnx.checker → functions of a bounded size
 
 ONNX describes a computation; it holds no code. What could still reach outside is refused here: external data (a path
 that a loader would follow) and operators of custom domains (native libraries that somebody would have to load).
@@ -20,6 +20,7 @@ from typing import Any
 from .errors import ArtifactRefused
 from .inspected import Inspected
 from .onnx_cost import check_cost
+from .onnx_graphs import attributes_of, check_inlined, graphs_of
 from .outputs import declared_output
 from .ranges import read_ranges
 from .served import check_served
@@ -29,6 +30,9 @@ STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 
 CONTRIB_OPERATORS = frozenset({"CDist", "MurmurHash3", "Solve", "Tokenizer"})
 """Operators of `com.microsoft` that skl2onnx emits; all are compiled into onnxruntime."""
+
+RUNTIME_DOMAINS = ("ai.onnx.", "com.microsoft", "com.ms.", "com.xilinx", "org.pytorch.aten")
+"""Where onnxruntime looks for operators of its own first, and takes them in place of a function of the same name."""
 
 MAX_IR = 13
 """The newest version of the file format that the pinned onnxruntime loads; the onnx package writes newer ones."""
@@ -67,6 +71,7 @@ def inspect_onnx(data: bytes) -> Inspected:
         onnx.checker.check_model(model)
     except Exception as error:
         raise ArtifactRefused(f"the ONNX model is not valid: {_first_line(error)}") from error
+    check_inlined(model)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Inspected(
         format="onnx",
@@ -82,32 +87,18 @@ def inspect_onnx(data: bytes) -> Inspected:
     )
 
 
-def graphs_of(model: Any) -> Iterator[Any]:
-    """Give the main graph, every function, and every graph inside a node (If, Loop, Scan), however deep."""
-    stack = [model.graph, *model.functions]
-    while stack:
-        graph = stack.pop()
-        yield graph
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("g"):
-                    stack.append(attribute.g)
-                stack.extend(attribute.graphs)
-
-
 def _tensors(model: Any) -> Iterator[Any]:
     """Every constant of the model, wherever it sits."""
     for graph in graphs_of(model):
         sparse = list(getattr(graph, "sparse_initializer", ()))  # a function has no initializers
         yield from getattr(graph, "initializer", ())
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    yield attribute.t
-                yield from attribute.tensors
-                if attribute.HasField("sparse_tensor"):
-                    sparse.append(attribute.sparse_tensor)
-                sparse.extend(attribute.sparse_tensors)
+        for attribute in attributes_of(graph):
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                sparse.append(attribute.sparse_tensor)
+            sparse.extend(attribute.sparse_tensors)
         for tensor in sparse:
             yield tensor.values
             yield tensor.indices
@@ -123,7 +114,7 @@ def _refuse_external_data(onnx: Any, model: Any) -> None:
 
 
 def _refuse_unknown_operators(model: Any) -> None:
-    local = {(function.domain, function.name) for function in model.functions}
+    local = {(one.domain, one.name) for one in model.functions if not one.domain.startswith(RUNTIME_DOMAINS)}
     for graph in graphs_of(model):
         for node in graph.node:
             known = (

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from .data import Data
 
-VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5
-"""Wire types: a number of variable length, eight bytes, a length and so many bytes, four bytes."""
+VARINT, EIGHT, BYTES, GROUP, GROUP_END, FOUR = range(6)
+"""Wire types: a number of variable length, eight bytes, a length and so many bytes, the begin and the end of a group
+(fields without a length, which nobody writes any more), four bytes."""
 
 
 def varint(number: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from perch.artifacts.onnx_file import graphs_of
+from perch.artifacts.onnx_graphs import graphs_of
 from perch.domain.errors import Refused
 
 LARGEST = 2_000_000_000
