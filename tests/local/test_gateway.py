@@ -452,7 +452,7 @@ def test_pipelined_requests_are_answered_in_order(front):
 
 
 def test_what_cannot_be_read_is_refused_as_api_gateway_does(front):
-    """No HTTP, chunks without an end, and half a request; the connection is closed."""
+    """No HTTP, chunks without an end, another coding, and half a request; the connection is closed."""
     head = b"POST /echo HTTP/1.1\r\nhost: x\r\n"
     chunks = head + b"transfer-encoding: chunked\r\n\r\n1;"
     cases = {
@@ -460,6 +460,10 @@ def test_what_cannot_be_read_is_refused_as_api_gateway_does(front):
         chunks + b"a" * 100_000: (
             *(30, b"HTTP/1.1 431 Request Header Fields Too Large|"),
             b'{"message":"Request Header Fields Too Large"}',
+        ),
+        head + b"transfer-encoding: gzip, chunked\r\n\r\n": (
+            *(30, b"HTTP/1.1 501 Not Implemented|"),
+            b'{"message":"Not Implemented"}',
         ),
         b"GET /ec": (0.2, b'HTTP/1.1 408 Request Timeout|{"message":"Request Timeout"}'),
     }

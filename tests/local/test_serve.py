@@ -7,8 +7,11 @@ import contextlib
 import gzip
 import json
 import os
+import resource
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -133,7 +136,7 @@ def test_a_connection_serves_many_requests_in_order(client):
 
 REFUSED = {
     "no HTTP": (b"HELO mail.example.org\r\n\r\n", 400, "not an HTTP/1.1 request"),
-    "a large body": (b"POST / HTTP/1.1\r\ncontent-length: 5000001\r\n\r\n", 413, "5,000,000 bytes"),
+    "a large body": (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5000001\r\n\r\n", 413, "5,000,000 bytes"),
     "large headers": (request("/", headers={"x-much": "a" * 20_000}), 431, "16,384 bytes"),
 }
 
@@ -155,9 +158,9 @@ def test_a_slow_client_is_told_so(server):
     """Half a request holds a connection for PERCH_RECEIVE_S, a byte now and then or not; who sends nothing may wait."""
     idle, half, dripping = (Client(server.port) for _ in range(3))
     half.send(request(PREDICT, ROW)[:-5])
-    for letter in b"POST / HTTP/1.1":
-        dripping.send(bytes([letter]))
-        time.sleep(0.02)
+    dripping.send(b"POST / HTTP/1.1\r\nhost: ")
+    while not select.select([dripping.sock], [], [], 0.02)[0]:
+        dripping.send(b"a")
     for client in half, dripping:
         answer = client.answer()
         assert (answer.status, "0.6" in answer.document["error"] or "1 s" in answer.document["error"]) == (408, True)
@@ -166,7 +169,7 @@ def test_a_slow_client_is_told_so(server):
 
 def test_an_idle_connection_is_closed_after_a_while(folder):
     """PERCH_IDLE_S after its last answer."""
-    with serving(folder, PERCH_IDLE_S="0.2") as server:
+    with serving(folder, PERCH_IDLE_S="1") as server:
         client = Client(server.port)
         assert client.ask(PREDICT, ROW).status == 200
         assert client.file.read() == b""
@@ -181,22 +184,68 @@ def test_more_clients_than_are_taken_are_told_to_come_again(folder):
         assert (answer.status, answer.headers["connection"]) == (503, "close")
 
 
+def allowed(files, *kinds):
+    """The server's command where so many files may be open: by the soft limit (S), the hard one (H), or both."""
+    limits = "".join(f"ulimit -{kind} -n {files}; " for kind in kinds)
+    return ("sh", "-c", f'{limits}exec "$@"', "sh", *SERVE)
+
+
+def test_it_opens_as_many_files_as_it_may(folder):
+    """The soft limit is often 1,024, which is for programs that cannot take more."""
+    with serving(folder, command=allowed(50, "S")) as server:
+        soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        assert soft == hard
+        assert server.said("predictor.few_files") == []
+
+
+def test_clients_beyond_the_files_that_may_be_open_are_told_and_the_log_says_so(folder):
+    """Those inside are served, the next are told 503, a crowd is closed on; one line says what to do, and no other."""
+    with serving(folder, command=allowed(128, "S", "H")) as server:
+        few = server.wait_for("predictor.few_files")[0]["error"]
+        assert "not 1,000: this process may open 128 files; allow it more" in few
+        inside = Client(server.port)
+        assert inside.ask(PREDICT, ROW).status == 200
+        crowd = [Client(server.port) for _ in range(300)]
+        assert "Too many open files" in server.wait_for("predictor.no_files")[0]["error"]
+        for _ in range(2):  # the loop went round, and has come to all of them
+            assert inside.ask(PREDICT, ROW).status == 200
+        heard = {client.file.read().partition(b"\r\n")[0] for client in crowd if was_told(client)}
+        assert heard == {b"HTTP/1.1 503 Service Unavailable", b""}
+        for client in crowd:
+            client.close()
+        assert Client(server.port).ask(PREDICT, ROW).status == 200
+        assert len(server.said("predictor.no_files")) == 1
+
+
+def was_told(client):
+    """Whether the server said something to a client who asks nothing, or ended the connection."""
+    poll = select.poll()
+    poll.register(client.sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 SLOW = """
-import socket, sys, time
+import json, os, socket, sys, time
 from random import Random
 from perch.predictor.serve.lines import Lines
 from perch.predictor.serve.settings import read_settings
 from perch.predictor.serve.worker import Worker
-import os
 
 def handler(event, context):
     path = event["requestContext"]["http"]["path"]
+    if path != "/asked":
+        asked.append(path)
     if path.startswith("/slow"):
         time.sleep(float(path.rpartition("/")[2]))
+    if path == "/hold":
+        sys.stdout.write('{"event": "held"}\\n')
+        while not os.path.exists(os.environ["GO"]):
+            time.sleep(0.01)
     if path == "/raise":
         raise RuntimeError("a bug")
-    return {"statusCode": 200, "headers": {"x-said": "a\\r\\nb: c"}, "body": "{}"}
+    return {"statusCode": 200, "headers": {"x-said": "a\\r\\nb: c"}, "body": json.dumps(asked)}
 
+asked = []
 sys.stdout = Lines(1)
 sock = socket.socket()
 sock.bind(("127.0.0.1", 0))
@@ -221,9 +270,10 @@ def test_the_first_request_of_a_worker_is_its_cold_one(folder):
 
 def test_health_is_answered_while_the_model_is_busy(folder):
     """Liveness waits for nothing, or the container would be killed for being busy."""
-    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0") as server:
+    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0", GO="/never") as server:
         busy = Client(server.port)
-        busy.send(request("/slow/20"))
+        busy.send(request("/hold"))
+        server.wait_for("held")
         assert Client(server.port).ask("/v2/health/live", method="GET").status == 200
 
 
@@ -264,18 +314,77 @@ def test_a_handler_that_raises_costs_its_own_request_only(folder):
         assert (fine.status, fine.headers["x-said"], "b" in fine.headers) == (200, "a  b: c", False)
 
 
+def _close(client):
+    client.close()
+
+
+def _reset(client):
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+
+
+@pytest.fixture
+def held(folder):
+    """A server whose model is busy until it is told to go on, and who waits for that answer."""
+    go = folder / "go"
+    with serving(folder, command=SLOW_COMMAND, GO=str(go)) as server:
+        busy = Client(server.port)
+        busy.send(request("/hold"))
+
+        def go_on():
+            one = Client(server.port)
+            for _ in range(2):  # the loop went round, and has seen all that was sent before
+                one.ask("/v2/health/live", method="GET")
+            go.touch()
+            assert busy.answer().status == 200
+
+        yield server, go_on
+    go.unlink()
+
+
+@pytest.mark.parametrize("hang_up", [_close, _reset])
+def test_a_client_who_hung_up_while_it_waited_is_not_computed_for(held, hang_up):
+    """It would take time from those who still wait; the log says so."""
+    server, go_on = held
+    gone, patient = Client(server.port), Client(server.port)
+    gone.send(request("/ping", method="GET") + request("/gone") * 2)
+    gone.answer()
+    hang_up(gone)
+    patient.send(request("/patient"))
+    go_on()
+    patient.answer()
+    asked = patient.ask("/asked").document
+    assert ("/patient" in asked, "/gone" in asked) == (True, False)
+    assert [line["client"] for line in server.wait_for("predictor.abandoned")] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_client_who_only_sends_no_more_is_answered(held, version):
+    """As `printf … | nc` does; with HTTP/1.1 an interim answer asks first whether it is there."""
+    server, go_on = held
+    half = Client(server.port)
+    half.send(request("/half").replace(b"1.1", version))
+    half.sock.shutdown(socket.SHUT_WR)
+    go_on()
+    interim, answer, _ = half.file.read().partition(b"HTTP/1.1 200 OK")
+    assert (interim, bool(answer)) == (b"HTTP/1.1 100 Continue\r\n\r\n" if version == b"1.1" else b"", True)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_request_in_flight_is_answered_before_the_end(folder, number):
+def test_a_request_in_flight_is_answered_before_the_end(folder, tmp_path, number):
     """The signal comes while the model runs; exit code 0."""
-    with serving(folder, command=SLOW_COMMAND) as server:
+    go = tmp_path / "go"
+    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="60", GO=str(go)) as server:
         client = Client(server.port)
-        client.send(request("/slow/1"))
+        client.send(request("/hold"))
+        server.wait_for("held")
         client_of_health = Client(server.port)
         assert client_of_health.ask("/v2/health/ready", method="GET").status == 200
         server.process.send_signal(number)
         server.wait_for("predictor.draining")
         gone = client_of_health.ask("/v2/health/ready", method="GET")
         assert (gone.status, gone.document["error"]) == (503, "this server is shutting down")
+        go.touch()
         answer = client.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert (server.ended(), server.said("predictor.stopped")[0]["cut_off"]) == (0, 0)
@@ -284,11 +393,11 @@ def test_a_request_in_flight_is_answered_before_the_end(folder, number):
 @pytest.mark.parametrize("how", ["time is up", "a second signal"])
 def test_what_takes_too_long_is_cut_off_and_said(folder, how):
     """After PERCH_STOP_S, or at a second signal; exit code 1."""
-    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S="0.2" if how == "time is up" else "60") as server:
+    seconds = "0.2" if how == "time is up" else "60"
+    with serving(folder, command=SLOW_COMMAND, PERCH_STOP_S=seconds, GO="/never") as server:
         client = Client(server.port)
-        client.send(request("/slow/60"))
-        other = Client(server.port)
-        assert other.ask("/v2/health/live", method="GET").status == 200
+        client.send(request("/hold"))
+        server.wait_for("held")
         server.process.send_signal(signal.SIGTERM)
         server.wait_for("predictor.draining")
         if how == "a second signal":
@@ -321,7 +430,7 @@ def test_no_request_is_lost_when_it_is_stopped_under_load(folder, workers):
             time.sleep(0.01)
         assert server.stop() == 0
         for client in clients:
-            client.join(20)
+            client.join(60)
         answered = len([line for line in server.said("predictor.answered") if line["status"] == 200])
     assert (load.lost, set(load.statuses)) == ([], {200})
     assert answered == len(load.statuses)
@@ -352,7 +461,7 @@ def test_workers_do_not_outlive_their_supervisor(folder):
 def run(**environ):
     """Run a server that will not start; return its exit code and what it said."""
     ended = subprocess.run(
-        SERVE, check=False, env={**os.environ, "PORT": "0", **environ}, capture_output=True, text=True, timeout=60
+        SERVE, check=False, env={**os.environ, "PORT": "0", **environ}, capture_output=True, text=True, timeout=300
     )
     return ended.returncode, ended.stderr
 
@@ -440,7 +549,7 @@ def test_a_signal_while_the_model_loads_ends_it_at_once(number, workers):
     )
     assert process.stdout.readline() == b"loading\n"
     process.send_signal(number)
-    assert (process.wait(30), process.communicate()[1]) == (0, b"")
+    assert (process.wait(120), process.communicate()[1]) == (0, b"")
 
 
 def test_a_port_that_is_taken_is_said_so():

@@ -214,7 +214,9 @@ def test_what_cannot_be_read_is_refused_after_what_came_before_it(case, step):
 
 def test_a_head_is_taken_however_it_is_cut():
     """What is allowed in one piece is allowed in many."""
-    wire = b"GET / HTTP/1.1\r\nhost: x\r\n" + b"".join(b"h%03d: %s\r\n" % (one, b"a" * 95) for one in range(10)) + b"\r\n"
+    wire = (
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"".join(b"h%03d: %s\r\n" % (one, b"a" * 95) for one in range(10)) + b"\r\n"
+    )
     assert len(wire) > LIMITS.head  # with what stands between names and values
     assert len(Client().send(wire).requests) == 1
     assert len(Client().send(*(bytes([one]) for one in wire)).requests) == 1

@@ -7,12 +7,17 @@ the connection closed, because the rest of the request may still be on the way.
 A connection keeps no timers: it notes when it began to wait and for what, and `end_overdue`, which looks at all of
 them every second, ends what waits too long. So a client that sends a byte a minute holds nothing but its socket, and
 that not for long.
+
+TCP does not say whether a client that sends no more still listens. One that hung up is known when the connection is
+reset, and what it asked for is not worth computing then (`gone`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import select
+import string
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +29,10 @@ _FRAMING = 8
 """How many times its size a request may take on the wire: a byte in a chunk of its own takes six."""
 _READ_AHEAD = 16
 _LINGER_S = 2.0
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_HOST = f"{string.ascii_letters}{string.digits}-._~!$&'()*+,;=%:[]".encode()
+"""What a host, which may be an address, and its port are written with."""
+_LENGTHS = frozenset(map(len, (b"host", b"expect", b"content-length", b"transfer-encoding")))
 
 Headers = Sequence[tuple[bytes, bytes]]
 """As they were sent: names in any case, in their order."""
@@ -66,7 +75,7 @@ class Service(Protocol):
         """Serve a request; `request.connection.send` has to be called once for it, on the loop's thread."""
 
     def refuse(self, request: Request, status: int, sentence: str) -> bytes:
-        """Return the answer to a request that is not served, 400, 408, 413, 431 or one of the service's own."""
+        """Return the answer to a request that is not served, 400, 408, 413, 431, 501 or one of the service's own."""
 
     def opened(self, connection: Connection) -> None:
         """A client connected."""
@@ -119,6 +128,11 @@ class Connection(asyncio.Protocol):
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         return -1 if sock is None else int(sock.fileno())
 
+    @property
+    def gone(self) -> bool:
+        """Whether the client has hung up, so that nobody will read an answer; may be asked on any thread."""
+        return self._transport is None or (self._ended and _hung_up(self.descriptor))
+
     # From the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -157,9 +171,15 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more, but may still wait for its answer."""
+        """The client sends no more; it may still wait for its answer, or be gone, which shows when it is written to.
+
+        So it is, with an interim answer, which means nothing to who waits; who is gone resets the connection (`gone`).
+        """
         self._ended = True
-        return bool(self._busy or self._queue)
+        waits = bool(self._busy or self._queue)
+        if waits and self._transport is not None and not self._request.http_1_0:  # which knows no interim answers
+            self._transport.write(_CONTINUE)
+        return waits
 
     def pause_writing(self) -> None:
         """The client does not read; serve it no further requests for now."""
@@ -193,22 +213,33 @@ class Connection(asyncio.Protocol):
             self._request.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Refuse a body that is announced too large, encourage a client that asks first."""
+        """Refuse what HTTP forbids and a body that is announced too large, encourage a client that asks first."""
         request = self._request
         request.method = self._parser.get_method().decode("ascii")
         request.http_1_0 = self._parser.get_http_version() == "1.0"
         request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         self._in_head, self._size = False, 0
+        hosts: list[bytes] = []
+        codings: list[bytes] = []
         announced, expects = 0, False
         for name, value in request.headers:
-            if len(name) == 14 and name.lower() == b"content-length":
+            if len(name) not in _LENGTHS:
+                continue
+            known = name.lower()
+            if known == b"host":
+                hosts.append(value)
+            elif known == b"content-length":
                 announced = int(value)
-            elif len(name) == 6 and name.lower() == b"expect":
+            elif known == b"transfer-encoding":
+                codings.append(value)
+            elif known == b"expect":
                 expects = value.lower() == b"100-continue"
-        if announced > self._limits.body:
+        if fault := _fault(hosts, codings, http_1_0=request.http_1_0):
+            self.refuse(*fault)
+        elif announced > self._limits.body:
             self._refuse_large()
         elif expects and not request.http_1_0 and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -323,6 +354,35 @@ class Connection(asyncio.Protocol):
             transport.resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
+
+
+def _fault(hosts: Sequence[bytes], codings: Sequence[bytes], *, http_1_0: bool) -> tuple[int, str] | None:
+    """Say what is wrong with where a request is sent to and how its body comes (RFC 9112, 3.2 and 6), if anything is.
+
+    What the parser lets pass, another server on the way may read differently: a request could hide in a body.
+    """
+    if len(hosts) > 1 or (not hosts and not http_1_0):
+        return 400, f"an HTTP/1.1 request has one Host header; this one has {len(hosts) or 'none'}"
+    if hosts and hosts[0].translate(None, _HOST):
+        return 400, "the Host header is not the name of a host"
+    if not codings:
+        return None
+    coding = b", ".join(codings).decode("latin-1").strip().lower()
+    if http_1_0:
+        return 400, "HTTP/1.0 has no Transfer-Encoding"
+    if not coding.endswith("chunked"):
+        return 400, f"Transfer-Encoding ends with chunked, or the body has no end; this one is {coding!r}"
+    return None if coding == "chunked" else (501, f"Transfer-Encoding can be chunked only; this one is {coding!r}")
+
+
+def _hung_up(descriptor: int) -> bool:
+    """Whether the connection of a socket was reset; also if there is no such socket any more."""
+    poll = select.poll()
+    try:
+        poll.register(descriptor, 0)  # errors and hang-ups are told in any case
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True
 
 
 async def end_overdue(connections: Collection[Connection], limits: Limits) -> None:

@@ -42,11 +42,12 @@ TOO_SLOW = _message(408, "Request Timeout")
 TOO_LARGE = _message(413, "Request Entity Too Large")
 HEAD_TOO_LARGE = _message(431, "Request Header Fields Too Large")
 FAILED = _message(500, "Internal Server Error")
+NOT_IMPLEMENTED = _message(501, "Not Implemented")
 UNAVAILABLE = _message(503, "Service Unavailable")
 
 
-UNREADABLE = {answer.status: answer for answer in (BAD_REQUEST, TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE)}
-"""By status, what a client is told whose request was no HTTP, not whole in time, or too large."""
+UNREADABLE = {answer.status: answer for answer in (BAD_REQUEST, TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE, NOT_IMPLEMENTED)}
+"""By status, what a client is told whose request was no HTTP, not whole in time, too large, or oddly coded."""
 
 
 def of_refusal(refused: Refused) -> Answer:

@@ -4,7 +4,8 @@
 
 Liveness and readiness are answered by the loop itself, from what the handler said of them at the start, so they wait
 for no model and are neither logged nor counted. A model that hangs would leave them as they are and answer nobody; no
-thread can be stopped, so the process ends (`request_s`), as a function does at its timeout.
+thread can be stopped, so the process ends (`request_s`), as a function does at its timeout. Who hung up before the
+model got to his request is not computed for.
 
 How it stops, at a signal (`supervisor.STOPS`):
 
@@ -37,6 +38,7 @@ from perch.predictor.body import MAX_BODY
 from perch.predictor.handler import Handler
 
 from .exchange import Context, make_event, method_of, path_of, refusal, to_bytes
+from .files import make_room, watch_files
 from .port import let_in, shut_out
 from .settings import ServeSettings
 from .supervisor import STOPS
@@ -69,6 +71,7 @@ class Worker:
         self._revision = revision
         self._random = random
         self._connections: set[Connection] = set()
+        self._room = settings.connections
         self._asked: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._answered: deque[tuple[Request, dict[str, Any]]] = deque()
         self._woken = False
@@ -97,9 +100,11 @@ class Worker:
             loop.add_signal_handler(one, self._stop)
         threading.Thread(target=self._work, name="model", daemon=True).start()
         settings = self._settings
+        self._room = make_room(settings.connections)
         limits = Limits(head=_MAX_HEAD, body=MAX_BODY, receive_s=settings.receive_s, idle_s=settings.idle_s)
         server = await loop.create_server(lambda: Connection(self, limits, loop.time), sock=sock, backlog=1024)
-        watches = (loop.create_task(end_overdue(self._connections, limits)), loop.create_task(self._end_if_it_hangs()))
+        watching = (end_overdue(self._connections, limits), self._end_if_it_hangs(), watch_files())
+        watches = [loop.create_task(watch) for watch in watching]
         started()
         port = sock.getsockname()[1]
         telemetry.write({"level": "INFO", "event": "predictor.serving", "port": port, "process": os.getpid()})
@@ -125,8 +130,8 @@ class Worker:
         self._connections.add(connection)
         if self._stopping.is_set():
             let_in(connection.descriptor)
-        if len(self._connections) > self._settings.connections:
-            connection.refuse(503, f"this server takes {self._settings.connections:,} clients at a time; come again")
+        if len(self._connections) > self._room:
+            connection.refuse(503, f"this server takes {self._room:,} clients at a time; come again")
 
     def closed(self, connection: Connection) -> None:
         """A client is gone."""
@@ -154,6 +159,9 @@ class Worker:
     def _work(self) -> None:
         while True:
             request = self._asked.get()
+            if request.connection.gone:
+                self._loop.call_soon_threadsafe(self._abandon, request.connection)
+                continue
             self._running = request
             self._answered.append((request, self._call(request)))
             self._running = None
@@ -196,6 +204,11 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - as above
                 telemetry.write_failure("predictor.not_sent", error)
                 request.connection.abort()
+
+    def _abandon(self, connection: Connection) -> None:
+        """On the loop: forget a client who hung up while its request waited for the model."""
+        telemetry.write({"level": "INFO", "event": "predictor.abandoned", "client": connection.client})
+        connection.abort()
 
     def _send(self, request: Request, answer: dict[str, Any]) -> None:
         keep = request.keep_alive and not self._stopping.is_set()
