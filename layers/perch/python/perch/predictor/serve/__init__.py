@@ -10,7 +10,6 @@ The event that reaches the handler is API Gateway's (payload format 2.0), except
 base64, so paths, answers and log lines are those of Lambda. One thread runs the model, one request after the other as
 in Lambda; the loop beside it always has time for health checks, slow clients and signals.
 
-`settings` lists the environment variables; `local_file` serves a model file without a store; `files` says
-how many clients there are files for. Left out: TLS and HTTP/2
-(the load balancer's), batching across requests.
+`settings` lists the environment variables; `local_file` serves a model file without a store; `files` says how many
+clients there are files for. Left out: TLS and HTTP/2 (the load balancer's), batching across requests.
 """
