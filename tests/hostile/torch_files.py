@@ -9,6 +9,7 @@ import pickle
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -442,6 +443,17 @@ def _archives(trap: Path) -> Iterator[Hostile]:
     with zipfile.ZipFile(buffer, "a") as archive:
         archive.writestr(link, str(trap))
     yield case("a link", buffer.getvalue(), "leads to a file of the machine when unpacked", "is a link")
+    renamed = zipfile.ZipInfo("archive/extra/notes")
+    renamed.extra = struct.pack("<2HBL", 0x7075, 5 + len(MODEL), 1, zlib.crc32(b"archive/extra/notes")) + MODEL.encode()
+    buffer = io.BytesIO(whole)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(renamed, b"{}")
+    yield case(
+        "a member of two names",
+        buffer.getvalue(),
+        "is the program for readers that heed the second",
+        "read in two ways",
+    )
     [first] = struct.unpack("<L", whole[-6:-2])
     moved = bytearray(whole)
     moved[first + 42 : first + 46] = struct.pack("<L", 4)
