@@ -21,6 +21,7 @@ from perch.predictor import capture
 from perch.predictor.handler import Handler, make_handler
 from perch.predictor.journal import PROBE_STAGE, REPLAY_STAGE
 from perch.predictor.prediction import BUCKETS, as_number
+from perch.predictor.telemetry import shown
 from tests.unit.test_predictor import CONTEXT, MODEL, ask, environment, event, lines, pointer
 
 __all__ = ["lines"]  # the fixture
@@ -275,6 +276,17 @@ def test_what_is_too_large_is_left_out_of_the_line(lines: Lines, asked: dict[str
     assert (line["features"] is not None) == whole
     assert ("probabilities" in line) == whole
     assert len(line["predictions"]) <= 20
+
+
+@pytest.mark.parametrize("length", [1, 500, 1_000_000])
+def test_a_line_repeats_texts_only_if_they_are_short(length: int) -> None:
+    """A model may give back what it was sent; a line that Lambda would break has no metrics."""
+    texts = ["x" * length] * 30
+    assert shown(texts) == (texts[:20] if length <= 500 else None)
+    line = capture.captured(
+        request_id="r", names={}, revision="1", body_size=2**20, features=[], answer={"predictions": texts}, ms=1, at=0
+    )
+    assert len(line) < capture.MAX_LINE
 
 
 def test_a_captured_line_is_never_longer_than_lambda_hands_on() -> None:

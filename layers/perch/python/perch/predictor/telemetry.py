@@ -74,13 +74,17 @@ _METRICS = {
 MAX_PREDICTIONS = 20
 """Predictions of one request that the line repeats; `rows` says how many there were."""
 
-_MAX_NUMBERS = 1_000
+_MAX_NUMBERS, _MAX_TEXT = 1_000, 10_000
+"""Numbers, or characters of texts, of these predictions: a model may give back texts as long as a request's, and Lambda
+breaks a line of more than 256 KB into pieces, of which none is the line with its metrics."""
 
 
 def shown(predictions: Any) -> Any:
     """Return the predictions that a line repeats: the first ones, None if they are so long that they would fill it."""
     some = predictions[:MAX_PREDICTIONS]
-    return None if getattr(some, "size", 0) > _MAX_NUMBERS else some
+    if isinstance(some, list):
+        return some if sum(len(str(one)) for one in some) <= _MAX_TEXT else None
+    return None if some.size > _MAX_NUMBERS else some
 
 
 def write(line: dict[str, Any]) -> None:
