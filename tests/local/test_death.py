@@ -18,7 +18,7 @@ SETTINGS = """
 name = "perch"
 [endpoints.alpha]
 runtime = "onnx"
-timeout_s = 3
+timeout_s = 5
 memory_mb = 512
 max_artifact_mb = 1
 [endpoints.alpha.rollout]
@@ -56,10 +56,10 @@ DEATHS = {
     "segfault-at-load": r"revision \d+ died while loading the model \(signal: segmentation fault\)",
     "exit-at-load": r"revision \d+ died while loading the model \(exit status 3\)",
     "hog-at-load": r"revision \d+ died while loading the model \(signal: killed, as what needs more memory",
-    "loop-at-load": r"revision \d+ died while loading the model \(it was not done within 3 s\)",
+    "loop-at-load": r"revision \d+ died while loading the model \(it was not done within 5 s\)",
     "abort-at-predict": r"revision \d+ did not pass its probes: probe 0: it died of it \(signal: aborted\)",
     "hog-at-predict": r"probe 0: it died of it \(signal: killed, as what needs more memory than its function has\)",
-    "loop-at-predict": r"probe 0: it died of it \(it was not done within 3 s\)",
+    "loop-at-predict": r"probe 0: it died of it \(it was not done within 5 s\)",
 }
 
 
