@@ -15,7 +15,7 @@ from moto import mock_aws
 from perch.aws.evidence import RevisionMetrics
 from perch.domain.errors import NotReady
 from perch.domain.evidence import QUANTILES, Arm, CustomMetric, Habits, Measures, Minute
-from perch.local.compute.emf import measurements
+from perch.local.compute.emf import EmbeddedMetrics
 from perch.local.metrics.api import MetricsApi
 from perch.local.metrics.store import MetricStore
 from perch.predictor.handler import make_handler
@@ -289,8 +289,7 @@ def ask(handler, asked, cloudwatch, capsys):
     for one in asked:
         handler(one, SimpleNamespace(aws_request_id="r", function_version=CANDIDATE))
     for line in capsys.readouterr().out.splitlines():
-        for m in measurements(line.encode(), at):
-            cloudwatch.store.put(m.namespace, m.name, m.dimensions, m.value, at=m.at, unit=m.unit)
+        EmbeddedMetrics(cloudwatch.store).take(line.encode(), at)
     return at
 
 

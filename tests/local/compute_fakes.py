@@ -42,9 +42,24 @@ class RecordedMetrics:
     def put(self, namespace, name, dimensions, value, *, at, unit="None", count=1.0):
         self.points.append((namespace, name, dict(dimensions), value, at, unit))
 
+    def recorder(self, metrics):
+        return _Recorder(self, metrics)
+
     def values(self, name, **dimensions):
         """Return the values of one series, in the order put."""
         return [point[3] for point in self.points if point[1] == name and point[2] == dimensions]
+
+
+class _Recorder:
+    """Puts what is recorded together, metric by metric."""
+
+    def __init__(self, sink, metrics):
+        self.sink, self.metrics = sink, metrics
+
+    def record(self, values, at):
+        for metric, value in zip(self.metrics, values, strict=True):
+            for dimensions in metric.dimensions:
+                self.sink.put(metric.namespace, metric.name, dimensions, value, at=at, unit=metric.unit)
 
 
 class RecordedLogs:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perch.local.compute.emf import measurements
-from tests.local.compute_fakes import NOON
+from perch.local.compute.emf import EmbeddedMetrics
+from tests.local.compute_fakes import NOON, RecordedMetrics
 
 AT_MS = int(NOON.timestamp() * 1000)
 DOCUMENT = {
@@ -31,11 +31,14 @@ DOCUMENT = {
 }
 
 
-def read(document):
-    line = document if isinstance(document, bytes) else json.dumps(document).encode()
+def read(*documents):
+    """Return what documents measure, written one after the other."""
+    sink = RecordedMetrics()
+    embedded = EmbeddedMetrics(sink)
+    for document in documents:
+        embedded.take(document if isinstance(document, bytes) else json.dumps(document).encode(), NOON)
     return [
-        (found.namespace, found.name, found.dimensions, found.value, found.unit, found.at)
-        for found in measurements(line, NOON)
+        (namespace, name, dimensions, value, unit, at) for namespace, name, dimensions, value, at, unit in sink.points
     ]
 
 
@@ -59,12 +62,12 @@ def test_each_metric_is_measured_in_each_dimension_set():
 
     assert read(DOCUMENT) == [
         ("Perch", name, dimensions, value, unit, NOON)
-        for dimensions in (first, second)
         for name, value, unit in (
             ("Latency", 1.5, "Milliseconds"),
             ("Latency", 2.0, "Milliseconds"),
             ("Requests", 1.0, "None"),
         )
+        for dimensions in (first, second)
     ]
 
 
@@ -120,6 +123,7 @@ DIRECTIVE = ("_aws", "CloudWatchMetrics", 0)
         (("Latency",), True),
         (("Latency",), [1, "2"]),
         (("Latency",), [1] * 101),
+        (("Latency",), [1, True]),
     ],
 )
 def test_a_document_that_breaks_a_rule_measures_nothing(path, value):
@@ -166,9 +170,39 @@ MEMBERS = st.sampled_from(
 @given(path=MEMBERS, value=ANYTHING)
 def test_no_document_disturbs_the_reader(path, value):
     """Whatever stands where, it is measured or ignored; all values are numbers and all dimensions text."""
-    for found in measurements(json.dumps(changed(path, value)).encode(), NOON):
-        assert isinstance(found.value, float)
-        assert all(isinstance(text, str) and text for text in found.dimensions.values())
+    for _, _, dimensions, measured, _, _ in read(changed(path, value)):
+        assert isinstance(measured, float)
+        assert all(isinstance(text, str) and text for text in dimensions.values())
+
+
+@given(path=MEMBERS, value=ANYTHING)
+def test_what_a_document_measures_does_not_depend_on_those_before_it(path, value):
+    """What directives say is remembered; whatever stands in the next document, it is read as if it were the first."""
+    document = changed(path, value)
+
+    assert read(DOCUMENT, document, DOCUMENT) == [*read(DOCUMENT), *read(document), *read(DOCUMENT)]
+
+
+@pytest.mark.parametrize("value", ["8", 8, True, ["8"], {"8": 8}, None, ""])
+def test_each_document_has_its_own_dimensions(value):
+    """With directives that are known: another value is another series, and what is no text measures nothing."""
+    found = read(DOCUMENT, changed(("Revision",), value))[len(read(DOCUMENT)) :]
+
+    assert {entry[2].get("Revision") for entry in found} == ({None, "8"} if value == "8" else set())
+
+
+def test_functions_that_never_repeat_themselves_are_read_and_forgotten():
+    """What is remembered has an end: neither directives nor values of dimensions that never come again fill memory."""
+    sink = RecordedMetrics()
+    embedded = EmbeddedMetrics(sink)
+    for number in range(2_000):
+        directives = changed((*DIRECTIVE, "Namespace"), f"N{number}")
+        for document in (directives, changed(("Revision",), f"r{number}")):
+            embedded.take(json.dumps(document).encode(), NOON)
+
+    assert len(sink.points) == 2_000 * 2 * len(read(DOCUMENT))
+    assert len(embedded._known) <= 256
+    assert all(len(known.recorders) <= 256 for known in embedded._known.values())
 
 
 @pytest.mark.parametrize("inner", ["[" * 5000, "NaN", '"\\ud800"', "1e999", "\xff"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from perch.local.metrics.statistic import percentile_rank
 from perch.local.metrics.store import MetricStore, Series
+from perch.local.ports import Metric
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 WHERE = ("Perch", "Latency", {"Endpoint": "digits"})
@@ -294,3 +295,86 @@ def test_what_is_not_finite_is_not_measured(value):
     with pytest.raises(ValueError, match="measurement"):
         store.put(*WHERE, value, at=START)
     assert read(store, "Sum") == []
+
+
+# -- recorders --------------------------------------------------------------------------------------------------------
+
+ENDPOINT, REVISION = {"Endpoint": "digits"}, {"Endpoint": "digits", "Revision": "7"}
+TOGETHER = (
+    Metric(namespace="Perch", name="Latency", unit="Milliseconds", dimensions=(ENDPOINT, REVISION)),
+    Metric(namespace="Perch", name="Requests", unit="Count", dimensions=(ENDPOINT,)),
+    Metric(namespace="Perch", name="Unseen", unit="None", dimensions=()),
+)
+STATISTICS = ("SampleCount", "Sum", "Average", "Minimum", "Maximum", "p50", "p99", "TC(0:5)")
+
+
+def told(store):
+    """All that a store tells of what is recorded together."""
+    return [
+        (name, stat, unit, [(at, pytest.approx(value)) for at, value in found])
+        for name, dimensions in (("Latency", ENDPOINT), ("Latency", REVISION), ("Requests", ENDPOINT))
+        for stat in STATISTICS
+        for unit in (None, "Milliseconds")
+        if (found := read(store, stat, series=Series.of("Perch", name, dimensions), period_s=10, unit=unit))
+    ]
+
+
+@given(st.lists(st.tuples(values, values, st.integers(0, 40)), max_size=200), st.integers(1, 90))
+def test_what_is_recorded_together_is_what_would_be_put_one_by_one(rows, every):
+    """Whatever the times are, and however often somebody asks meanwhile."""
+    one_by_one, together = MetricStore(), MetricStore()
+    recorder = together.recorder(TOGETHER)
+    for number, (latency, requests, after) in enumerate(rows):
+        at = START + seconds(after)
+        recorder.record((latency, requests, 1.0), at)
+        for metric, value in zip(TOGETHER, (latency, requests, 1.0), strict=True):
+            for dimensions in metric.dimensions:
+                one_by_one.put(metric.namespace, metric.name, dimensions, value, at=at, unit=metric.unit)
+        if number % every == 0:
+            assert told(together) == told(one_by_one)
+
+    assert told(together) == told(one_by_one)
+    assert together.series() == one_by_one.series()
+
+
+def test_a_store_that_forgot_everything_records_on():
+    """What was recorded before is gone, the recorder is not."""
+    store = MetricStore()
+    recorder = store.recorder(TOGETHER)
+    recorder.record((1.0, 1.0, 1.0), START)
+    store.clear()
+    assert store.series() == []
+
+    recorder.record((5.0, 1.0, 1.0), START)
+    assert read(store, "Sum") == [(START, 5.0)]
+
+
+@pytest.mark.parametrize("row", [(1.0, math.nan, 1.0), (math.inf, 1.0, 1.0), (1.0, 1.0), (1.0, 1.0, 1.0, 1.0)])
+def test_a_row_that_does_not_measure_each_metric_is_refused_whole(row):
+    """At once, not when it is added up."""
+    store = MetricStore()
+    with pytest.raises(ValueError, match="no measurements of 3 metrics"):
+        store.recorder(TOGETHER).record(row, START)
+
+    assert store.series() == []
+
+
+def test_many_threads_that_record_lose_nothing():
+    """Each with a recorder of its own, for the same series, while another reads."""
+    store = MetricStore()
+
+    def record(thread):
+        recorder = store.recorder(TOGETHER)
+        for number in range(1_000):
+            recorder.record((float(thread), 1.0, 1.0), START + seconds(number % 25))
+            if number % 100 == 0:
+                read(store, "Sum")
+
+    threads = [threading.Thread(target=record, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert read(store, "SampleCount") == [(START, 4_000)]
+    assert read(store, "Sum") == [(START, 6_000)]

@@ -16,12 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perch.aws.logs import Logs
-from perch.local.compute.emf import measurements
+from perch.local.compute.emf import EmbeddedMetrics
 from perch.predictor import capture
 from perch.predictor.handler import Handler, make_handler
 from perch.predictor.journal import PROBE_STAGE, REPLAY_STAGE
 from perch.predictor.prediction import BUCKETS, as_number
 from perch.predictor.telemetry import shown
+from tests.local.compute_fakes import RecordedMetrics
 from tests.unit.test_predictor import CONTEXT, MODEL, ask, environment, event, lines, pointer
 
 __all__ = ["lines"]  # the fixture
@@ -45,8 +46,9 @@ def staged(stage: str) -> dict[str, Any]:
 
 def counted(line: dict[str, Any]) -> dict[tuple[str, str], float]:
     """What CloudWatch reads out of a line: by the metric's name and the names of its dimensions."""
-    found = measurements(json.dumps(line).encode(), AT)
-    return {(one.name, "+".join(sorted(one.dimensions))): one.value for one in found}
+    sink = RecordedMetrics()
+    EmbeddedMetrics(sink).take(json.dumps(line).encode(), AT)
+    return {(name, "+".join(sorted(dimensions))): value for _, name, dimensions, value, _, _ in sink.points}
 
 
 # Cold starts.

@@ -7,7 +7,7 @@ sees only the small interfaces on this page, so each can be tested with the othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,6 +25,23 @@ class Clock(Protocol):
         """Keep virtual time from passing the next due timer while work that began before it is still under way."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A number that is measured time and again, and the sets of dimensions that it counts in."""
+
+    namespace: str
+    name: str
+    unit: str
+    dimensions: tuple[Mapping[str, str], ...]
+
+
+class Recorder(Protocol):
+    """Records metrics that are always measured together."""
+
+    def record(self, values: Sequence[float], at: datetime) -> None:
+        """Record one value of each metric, in their order. Raises ValueError unless all are finite."""
+
+
 class MetricSink(Protocol):
     """Where measurements go."""
 
@@ -40,6 +57,9 @@ class MetricSink(Protocol):
         count: float = 1.0,
     ) -> None:
         """Record `value`, seen `count` times at `at`, for one series."""
+
+    def recorder(self, metrics: Sequence[Metric]) -> Recorder:
+        """Return what records these metrics, quicker than `put` one by one; for what every request measures."""
 
 
 class LogSink(Protocol):

@@ -8,10 +8,10 @@ metrics carry the time of the invocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 
-from perch.local.ports import Invocation, MetricSink, Target
+from perch.local.ports import Invocation, Metric, MetricSink, Target
 
 NAMESPACE = "AWS/Lambda"
 TAIL = 4096
@@ -20,27 +20,25 @@ TAIL = 4096
 class Meter:
     """The metric series of one way to reach one version; made once, because each call writes to all of them."""
 
-    __slots__ = ("_accepted", "_resources", "_sink", "running")
+    __slots__ = ("_recorder",)
 
     def __init__(self, sink: MetricSink, target: Target) -> None:
         """Lay out the dimension sets of a target."""
         name, resource, version = target.function.name, target.resource, target.function.version
-        accepted: list[Mapping[str, str]] = [{"FunctionName": name}, {"FunctionName": name, "Resource": resource}]
+        accepted = [{"FunctionName": name}, {"FunctionName": name, "Resource": resource}]
         if target.via_alias:
             accepted.append({"FunctionName": name, "Resource": resource, "ExecutedVersion": version})
-        self._sink = sink
-        self._accepted = tuple(accepted)
-        self.running = 0
+        units = {"Invocations": "Count", "Errors": "Count", "Duration": "Milliseconds", "ConcurrentExecutions": "Count"}
+        self._recorder = sink.recorder(
+            [
+                Metric(namespace=NAMESPACE, name=metric, unit=unit, dimensions=tuple(accepted))
+                for metric, unit in units.items()
+            ]
+        )
 
     def ended(self, at: datetime, duration_ms: float, failed: bool, running: int) -> None:
         """Measure one invocation that ran; `running` is how many of the function ran when it was accepted."""
-        put = self._sink.put
-        error = 1.0 if failed else 0.0
-        for dimensions in self._accepted:
-            put(NAMESPACE, "Invocations", dimensions, 1.0, at=at, unit="Count")
-            put(NAMESPACE, "Errors", dimensions, error, at=at, unit="Count")
-            put(NAMESPACE, "Duration", dimensions, duration_ms, at=at, unit="Milliseconds")
-            put(NAMESPACE, "ConcurrentExecutions", dimensions, float(running), at=at, unit="Count")
+        self._recorder.record((1.0, 1.0 if failed else 0.0, duration_ms, float(running)), at)
 
 
 def throttled(sink: MetricSink, target: Target, at: datetime) -> None:

@@ -30,6 +30,7 @@ import uvloop
 
 from perch.local.compute import faults
 from perch.local.compute.call import Call, Meter, throttled
+from perch.local.compute.emf import EmbeddedMetrics
 from perch.local.compute.pool import Pool
 from perch.local.compute.spawner import Spawner
 from perch.local.compute.worker import Host
@@ -303,7 +304,7 @@ class DataPlane:
             loop=self.loop,
             spawner=spawner,
             clock=self.clock,
-            metrics=self._metrics,
+            embedded=EmbeddedMetrics(self._metrics),
             logs=self._logs,
             environment=self._environment,
             region=self._region,

@@ -29,13 +29,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from perch.local.compute import emf, faults
+from perch.local.compute import faults
 from perch.local.compute.call import Call
+from perch.local.compute.emf import EmbeddedMetrics
 from perch.local.compute.environment import log_group, log_stream, spawn_for
 from perch.local.compute.faults import Fault
 from perch.local.compute.runtime_api import RuntimeApi, event
 from perch.local.compute.spawner import Spawner
-from perch.local.ports import Clock, FunctionVersion, LogSink, MetricSink
+from perch.local.ports import Clock, FunctionVersion, LogSink
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _CHUNK = 1 << 16
@@ -49,7 +50,7 @@ class Host:
     loop: asyncio.AbstractEventLoop
     spawner: Spawner
     clock: Clock
-    metrics: MetricSink
+    embedded: EmbeddedMetrics
     logs: LogSink
     environment: dict[str, str]
     region: str
@@ -367,11 +368,7 @@ class Worker:
                 return
 
     def _take_line(self, line: bytes, now: datetime) -> None:
-        host = self._host
         # The runtime client joins the lines of one traceback with carriage returns, so that they stay one event.
         self._log(line.decode("utf-8", "replace").replace("\r", "\n"), None, now)
         if line[:1] == b"{":
-            for found in emf.measurements(line, now):
-                host.metrics.put(
-                    found.namespace, found.name, found.dimensions, found.value, at=found.at, unit=found.unit
-                )
+            self._host.embedded.take(line, now)

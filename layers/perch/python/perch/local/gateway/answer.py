@@ -18,6 +18,7 @@ from perch.local.ports import Invocation, Refused
 
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f]")
 _TEXT = "text/plain;charset=UTF-8"
 _JSON = "application/json"
 
@@ -115,6 +116,6 @@ def _value(value: Any) -> str:
     if isinstance(value, bool):
         value = "true" if value else "false"
     text = str(value) if isinstance(value, str | int | float) else None
-    if text is None or any(ord(letter) < 32 and letter != "\t" for letter in text):
+    if text is None or _CONTROL.search(text):
         raise _UnusableError
     return text

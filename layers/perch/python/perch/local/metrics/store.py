@@ -15,7 +15,8 @@ bins that grow by 2 % each and are counted at the middle of their bin. So
 `Minimum` and `Maximum` are exact. As in CloudWatch, a statistic set (`put_statistics`) has no distribution, so a period
 that holds one has no percentiles, counts over ranges and ranks (unless all its values are equal).
 
-`put` is on the path of every request, so it is two dictionary look-ups and a few additions; a logarithm at the most.
+What every request measures comes through a `recorder`: its rows are kept as they are, some at a time, and are added up
+column by column when there are enough of them, when the ten seconds are over, or when somebody asks the store anything.
 
 Left out: statistics that `statistic` does not know, periods below ten seconds, and the five-minute and hourly tiers of
 long retention.
@@ -25,12 +26,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from perch.local.metrics.statistic import Statistic, read_statistic
+from perch.local.ports import Metric
 
 FINE_S = 10
 COARSE_S = 60
@@ -40,6 +43,7 @@ _PER_LOG = 1 / _LOG_STEP
 _SHIFT = 1 << 20  # keeps the bin number of every positive value positive, so that bins sort as their values do
 _DISTINCT = 128  # values of a bucket that are kept as they are
 _WHOLE = 1000  # so are whole numbers up to this one: classes, sizes and counts are compared for equality
+_ROWS = 64  # a recorder adds up so many at once: they cost little each then, and none has to wait for long
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -77,6 +81,15 @@ class _Bucket:
         self.opaque = False  # holds a statistic set, whose distribution nobody knows
         self.values: dict[float, float] = {}  # value -> how often it was seen
         self.bins: dict[int, float] = {}  # number of the bin -> how many values that are not kept fell into it
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Self:
+        """Make one that keeps all of these; there must be some."""
+        bucket = cls()
+        bucket.count, bucket.total = float(len(values)), math.fsum(values)
+        bucket.low, bucket.high = min(values), max(values)
+        bucket.values = Counter(values)  # type: ignore[assignment]  # whole numbers are numbers
+        return bucket
 
     def see(self, value: float, count: float) -> None:
         """Add a value that is not among the kept ones. Raises ValueError unless it is finite."""
@@ -160,6 +173,45 @@ class _Stream:
         self.newest = 0  # the newest ten seconds ever written
 
 
+class Recorder:
+    """Records metrics that are always measured together; made by `MetricStore.recorder`."""
+
+    __slots__ = ("_metrics", "_rows", "_slot", "_store")
+
+    def __init__(self, store: MetricStore, metrics: Sequence[Metric]) -> None:
+        self._store = store
+        self._metrics = tuple(metrics)
+        self._rows: list[Sequence[float]] = []
+        self._slot = 0  # the ten seconds that they were measured in
+
+    def record(self, values: Sequence[float], at: datetime) -> None:
+        """Record one value of each metric, in their order. Raises ValueError unless all are finite."""
+        if not all(map(math.isfinite, values)) or len(values) != len(self._metrics):
+            raise ValueError(f"{values} are no measurements of {len(self._metrics)} metrics")
+        slot = int(at.timestamp()) // FINE_S
+        with self._store.lock:
+            if slot != self._slot or len(self._rows) == _ROWS:
+                self.add_up()
+                self._slot = slot
+            if not self._rows:
+                self._store.unread.add(self)
+            self._rows.append(values)
+
+    def add_up(self) -> None:
+        """Put the rows where they count (the store's lock is held)."""
+        if not self._rows:
+            return
+        rows, self._rows = self._rows, []
+        for metric, column in zip(self._metrics, zip(*rows, strict=True), strict=True):
+            seen = _Bucket.of(column)
+            for dimensions in metric.dimensions:
+                self._store.merge(metric, dimensions, self._slot, seen)
+
+    def forget(self) -> None:
+        """Drop the rows (the store's lock is held)."""
+        self._rows.clear()
+
+
 class MetricStore:
     """All series of a local cloud; a `MetricSink`. Safe to call from any thread.
 
@@ -169,7 +221,8 @@ class MetricStore:
 
     def __init__(self, *, retention: timedelta = timedelta(days=15)) -> None:
         self._retention_s = int(retention.total_seconds())
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
+        self.unread: set[Recorder] = set()  # which have rows that are not added up
         self._by_call: dict[tuple[object, ...], _Stream] = {}  # as put() is called, whatever the order of dimensions
         self._streams: dict[Series, list[_Stream]] = {}
 
@@ -189,7 +242,7 @@ class MetricStore:
         """Record `value`, seen `count` times at `at`, for one series."""
         call = (namespace, name, unit, *dimensions.items())
         slot = int(at.timestamp()) // FINE_S
-        with self._lock:
+        with self.lock:
             stream = self._by_call.get(call)
             if stream is None:
                 stream = self._stream(call, namespace, name, dimensions, unit)
@@ -205,6 +258,10 @@ class MetricStore:
                 bucket.low = value
             if value > bucket.high:  # noqa: PLR1730 - as above
                 bucket.high = value
+
+    def recorder(self, metrics: Sequence[Metric]) -> Recorder:
+        """Return what records these metrics together."""
+        return Recorder(self, metrics)
 
     def put_statistics(
         self,
@@ -224,7 +281,7 @@ class MetricStore:
             self.put(namespace, name, dimensions, low, at=at, unit=unit, count=count)
             return
         call = (namespace, name, unit, *dimensions.items())
-        with self._lock:
+        with self.lock:
             stream = self._by_call.get(call) or self._stream(call, namespace, name, dimensions, unit)
             bucket = self._bucket(stream, int(at.timestamp()) // FINE_S)
             bucket.count += count
@@ -235,7 +292,10 @@ class MetricStore:
 
     def clear(self) -> None:
         """Forget everything."""
-        with self._lock:
+        with self.lock:
+            for recorder in self.unread:
+                recorder.forget()
+            self.unread.clear()
             self._by_call.clear()
             self._streams.clear()
 
@@ -268,7 +328,8 @@ class MetricStore:
         check_period(period_s)
         wanted = read_statistic(stat)
         merged: dict[int, _Bucket] = {}
-        with self._lock:
+        with self.lock:
+            self._add_up()
             for stream in self._streams.get(series, ()):
                 if unit is not None and stream.unit != unit:
                     continue
@@ -284,7 +345,8 @@ class MetricStore:
 
     def series(self, namespace: str | None = None, name: str | None = None) -> list[tuple[Series, datetime]]:
         """Return the series that are known, in order of first measurement, each with when it was last measured."""
-        with self._lock:
+        with self.lock:
+            self._add_up()
             return [
                 (series, _EPOCH + timedelta(seconds=max(stream.newest for stream in streams) * FINE_S))
                 for series, streams in self._streams.items()
@@ -292,6 +354,20 @@ class MetricStore:
             ]
 
     # -- inside (the lock is held) -----------------------------------------------------------------------------------
+
+    def merge(self, metric: Metric, dimensions: Mapping[str, str], slot: int, seen: _Bucket) -> None:
+        """Add what a recorder saw of one series in one slot."""
+        call = (metric.namespace, metric.name, metric.unit, *dimensions.items())
+        stream = self._by_call.get(call)
+        if stream is None:
+            stream = self._stream(call, metric.namespace, metric.name, dimensions, metric.unit)
+        bucket = stream.bucket if slot == stream.slot else self._bucket(stream, slot)
+        bucket.merge(seen)
+
+    def _add_up(self) -> None:
+        for recorder in self.unread:
+            recorder.add_up()
+        self.unread.clear()
 
     def _stream(
         self, call: tuple[object, ...], namespace: str, name: str, dimensions: Mapping[str, str], unit: str
