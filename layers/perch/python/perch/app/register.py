@@ -36,6 +36,7 @@ from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
 from perch.domain.model import ModelVersion, Probe, Rejection
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
 from perch.domain.pointer import Beside, Pointer
+from perch.domain.printable import printable
 
 Inspect = Callable[[str, bytes], Inspected]
 
@@ -319,7 +320,7 @@ def _quarantine(
     rejection = Rejection(
         key=stored.key,
         version_id=stored.version_id,
-        reason=reason[:REASON_LIMIT],
+        reason=printable(reason)[:REASON_LIMIT],
         at=upload.at,
         model=parts.model if parts else None,
         version=parts.version if parts else None,

@@ -12,18 +12,20 @@ wrong and, where there is one, the way out.
 from __future__ import annotations
 
 from perch.domain.errors import Refused
+from perch.domain.printable import printable
 
 
 class ArtifactRefused(Refused):
     """The artifact is not accepted.
 
     Attributes:
-        reason: one or two plain sentences, without the file's name, fit for a log, an event and a terminal.
+        reason: one or two plain sentences, without the file's name, fit for a log, an event and a terminal, whatever
+            the names in the file are.
     """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = printable(reason)
+        super().__init__(self.reason)
 
 
 class ArchitectureRefused(ArtifactRefused):

@@ -15,7 +15,7 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.find import present
-from perch.cli.show import Json, emit, say
+from perch.cli.show import Json, emit, say, tell
 from perch.domain.errors import Invalid, Refused
 from perch.domain.judge import Judgement, Verdict
 from perch.domain.rollout import Endpoint as State
@@ -217,4 +217,4 @@ def _done(place: Context, document: dict[str, Any], sentence: str = "", *, as_js
         emit(document)
         say(taken_up)
     else:
-        typer.echo(f"{sentence or document['reason']}; {taken_up}")
+        tell(f"{sentence or document['reason']}; {taken_up}")

@@ -9,7 +9,7 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.durations import parse_span
-from perch.cli.show import Json, emit, line, say, table, when
+from perch.cli.show import Json, emit, line, say, table, tell, when
 from perch.domain.codec import dump
 from perch.domain.errors import Invalid, NotFound
 
@@ -263,4 +263,4 @@ def _done(place: Context, endpoint: str, sentence: str, *, as_json: bool) -> Non
         emit({"endpoint": endpoint, "reason": sentence})
         say(taken_up)
     else:
-        typer.echo(f"{sentence}; {taken_up}")
+        tell(f"{sentence}; {taken_up}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perch.cli.files import write
-from perch.cli.show import Json, emit, progress, say, table
+from perch.cli.show import Json, emit, progress, say, table, tell
 from perch.domain.errors import Invalid, Refused
 
 if TYPE_CHECKING:
@@ -116,16 +116,16 @@ def _tell(told: dict[str, Any], reports: list[Report], *, as_json: bool) -> None
         emit(told)
         return
     for one in reports:
-        typer.echo(f"{'PASS' if one.passed else 'FAIL'}  {one.what}: {one.reason}")
-        typer.echo(f"      {one.rows:,} rows, {one.sample}")
+        tell(f"{'PASS' if one.passed else 'FAIL'}  {one.what}: {one.reason}")
+        tell(f"      {one.rows:,} rows, {one.sample}")
         table(
             ("output", "max |difference|", "mean |difference|"),
             [(o.name, f"{o.max_abs:.3g}", f"{o.mean_abs:.3g}") for o in one.outputs],
             empty="      no output could be compared",
         )
         if one.left_out:
-            typer.echo(f"      not compared: {', '.join(one.left_out)}")
-        typer.echo(f"      one row: {one.ms_before:.3f} ms → {one.ms_after:.3f} ms{_times(one)}")
+            tell(f"      not compared: {', '.join(one.left_out)}")
+        tell(f"      one row: {one.ms_before:.3f} ms → {one.ms_after:.3f} ms{_times(one)}")
 
 
 def _times(report: Report) -> str:

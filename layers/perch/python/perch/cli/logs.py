@@ -16,7 +16,7 @@ import typer
 
 from perch.cli.context import Context
 from perch.cli.durations import parse_span
-from perch.cli.show import Json, emit, say
+from perch.cli.show import Json, emit, say, tell
 from perch.domain.errors import NotFound
 from perch.domain.names import function_name
 
@@ -65,7 +65,7 @@ def _follow(place: Context, group: str, name: str, begin: datetime, *, as_json: 
                 continue
             seen[event["eventId"]] = shown["at"]
             if as_json:
-                typer.echo(json.dumps({**shown, "at": shown["at"].isoformat()}))
+                tell(json.dumps({**shown, "at": shown["at"].isoformat()}))
             else:
                 _print(shown)
         if seen:
@@ -98,7 +98,7 @@ def _line(event: Any) -> dict[str, Any]:
 
 
 def _print(shown: dict[str, Any]) -> None:
-    typer.echo(f"{shown['at']:%Y-%m-%d %H:%M:%S}.{shown['at'].microsecond // 1000:03d}  {shown['message']}")
+    tell(f"{shown['at']:%Y-%m-%d %H:%M:%S}.{shown['at'].microsecond // 1000:03d}  {shown['message']}")
 
 
 def _milliseconds(at: datetime) -> int:

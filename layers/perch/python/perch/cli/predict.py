@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from perch.cli.context import Context
-from perch.cli.show import Json, emit, say
+from perch.cli.show import Json, emit, say, tell
 from perch.domain.errors import Invalid, Refused
 
 
@@ -45,7 +45,7 @@ def predict(
     if as_json:
         emit(answer)
     else:
-        typer.echo(json.dumps(answer, ensure_ascii=False))
+        tell(json.dumps(answer, ensure_ascii=False))
 
 
 def _body(text: str) -> bytes:

@@ -1,6 +1,7 @@
 """How commands speak: documents and tables on standard output, remarks and progress on standard error.
 
 With `--json` standard output holds one JSON document and nothing else. Colour and moving lines are for terminals only.
+What is shown may come from anybody's file or request, so all of it is made printable first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perch.domain.codec import dump
+from perch.domain.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,12 +42,17 @@ _STYLES = {
 
 def emit(document: Any) -> None:
     """Print a value as JSON on standard output."""
-    typer.echo(json.dumps(dump(document), indent=2, ensure_ascii=False))
+    tell(json.dumps(dump(document), indent=2, ensure_ascii=False))
+
+
+def tell(text: str) -> None:
+    """Print a text on standard output."""
+    typer.echo(printable(text))
 
 
 def say(sentence: str) -> None:
     """Tell the person something, on standard error."""
-    typer.echo(sentence, err=True)
+    typer.echo(printable(sentence), err=True)
 
 
 def when(at: datetime | None) -> str:
@@ -59,7 +66,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: st
     from rich.table import Table
     from rich.text import Text
 
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
     if not cells:
         say(empty)
         return
@@ -74,7 +81,7 @@ def line(text: str, style: str = "") -> None:
     """Print a line on standard output."""
     from rich.text import Text
 
-    console().print(Text(text, style=style), soft_wrap=True)
+    console().print(Text(printable(text), style=style), soft_wrap=True)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from perch.cli.show import Json, emit
+from perch.cli.show import Json, emit, tell
 from perch.cli.sign import SignatureFile, read_key
 from perch.domain.errors import Invalid, NotFound
 
@@ -45,9 +45,9 @@ def verify(
         emit({"path": str(path), "signature": str(source), **found, "left_out": left_out})
         return
     files = f"{len(statement.files)} file{'s' if len(statement.files) > 1 else ''}"
-    typer.echo(f"{path}: {files}, as signed by {verified.key.name} ({verified.key.hint[:12]}…)")
+    tell(f"{path}: {files}, as signed by {verified.key.name} ({verified.key.hint[:12]}…)")
     if left_out:
-        typer.echo(f"not signed, as the signer left it out: {', '.join(left_out)}")
+        tell(f"not signed, as the signer left it out: {', '.join(left_out)}")
 
 
 def _read(source: Path) -> bytes:
