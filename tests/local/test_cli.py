@@ -57,11 +57,10 @@ class Session:
 
 @pytest.fixture(scope="module")
 def session(perch_cloud: LocalCloud, perch_deployed: Deployed) -> Iterator[Session]:
-    """v1 is pushed with a metric and probes, and a few minutes pass until it is live."""
+    """v1 is pushed with a metric and probes, and a few minutes pass until it is live; then time stands still."""
     folder = perch_cloud.options.state.parents[1]
     environment = dict(os.environ)
     with pytest.MonkeyPatch.context() as patched:
-        perch_cloud.run()
         patched.chdir(folder)
         for version in ("v1", "v2"):
             Path(f"{version}.onnx").write_bytes(train("onnx", version))
@@ -81,15 +80,22 @@ def endpoint(name: str = "digits") -> Any:
     return found
 
 
+TAKEN_UP = [("digits", "RolloutQueued"), ("digits", None)]
+"""Time stands still, so nothing starts; None if the driver takes longer to hear of it than `perch push` waits."""
+
+
+def taken_up(told: Any) -> tuple[str, str | None]:
+    (rollout,) = told["rollouts"]
+    return rollout["endpoint"], rollout["kind"]
+
+
 def test_push_waits_and_says_what_became_of_it(session: Session) -> None:
     """Registered under a number, and what the rollout driver did about it."""
     pushed = session.pushed
-    (rollout,) = pushed["rollouts"]
 
     assert (pushed["status"], pushed["number"]) == ("registered", 1)
     assert pushed["uri"] == f"s3://{session.bucket}/models/digits/v1/v1.onnx"
-    assert rollout["endpoint"] == "digits"
-    assert rollout["kind"].startswith(("Rollout", "Revision", "Promotion"))
+    assert taken_up(pushed) in TAKEN_UP
 
 
 @pytest.mark.usefixtures("session")
@@ -231,7 +237,7 @@ def test_a_rollout_is_shown_taken_back_and_told_as_a_story(session: Session) -> 
     after = endpoint()
     story = ask("rollouts", "show", moving["id"])
 
-    assert [(r["endpoint"], r["kind"]) for r in told["rollouts"]] == [("digits", "RolloutQueued")]
+    assert taken_up(told) in TAKEN_UP
     assert (moving["candidate"], moving["phase"], moving["step"], moving["weight"]) == ("v2", "shifting", 1, 0.05)
     assert "shifting (v2, 5%)" in page
     assert f"{moving['id']} has been shifting (step 1 of 3, 5%)" in page
