@@ -29,11 +29,6 @@ class UploadKey:
         return f"{ROOT}/{self.model}/{self.version}/"
 
     @property
-    def is_manifest(self) -> bool:
-        """Whether this is the manifest that completes a folder."""
-        return self.file == MANIFEST
-
-    @property
     def is_signature(self) -> bool:
         """Whether this is the signature of the folder."""
         return self.file == SIGNATURE
