@@ -346,6 +346,36 @@ def test_a_value_that_is_no_answer_is_a_miss(value: bytes, lines: Lines) -> None
     assert "a value cannot be read" in lines()[0]["reason"]
 
 
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [],
+        [["INT64", [1], bytes(8)]] * 2,
+        [["FP32", [2, 3], bytes(24)]],
+        [["FP32", [3], bytes(12)]],
+        [["FP32", [1, 3], b"\xff" * 12]],
+        [["BYTES", [1, 3], ["a", "b", "c"]]],
+        [["FP64", [1, 3], bytes(24)]],
+        [["FP32", [1, 0], b""]],
+    ],
+)
+@pytest.mark.parametrize("asked", [event({"features": [1, 0, 0]}), http(INFER, {"inputs": [ROW]})])
+def test_an_answer_that_the_model_cannot_have_given_is_a_miss(
+    monkeypatch: pytest.MonkeyPatch, lines: Lines, outputs: list[Any], asked: dict[str, Any]
+) -> None:
+    """Whoever kept it: the model answers, and is not blamed for what it did not say."""
+    kept: dict[str, bytes] = {}
+    client: Any = SimpleNamespace(get=lambda name: next(iter(kept.values()), None), set=lambda *_, **__: None)
+    shared = SharedCache(client, "perch:", patience_s=30)
+    monkeypatch.setattr("perch.predictor.shared_cache.connect", lambda *_, **__: shared)
+    handler = make(url="redis://cache")
+    kept["any"] = msgspec.msgpack.encode([2e9, outputs])
+    lines()
+    answer = handler(asked, CONTEXT)
+    assert (answer["statusCode"], answer["headers"]["x-perch-cache"]) == (200, "miss")
+    assert "no answer of this model" in lines()[0]["reason"]
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_from_the_server_break_a_request(value: bytes) -> None:
     """They are an answer's data, or a miss."""

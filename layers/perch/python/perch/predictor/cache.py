@@ -34,7 +34,7 @@ from perch.domain.pointer import Pointer
 from .tensors import is_finite, to_bytes
 
 if TYPE_CHECKING:
-    from .shared_cache import SharedCache
+    from .shared_cache import Fits, SharedCache
 
 _OVERHEAD = 500
 """Bytes that an entry takes beside its arrays' elements: the key, the list, and the arrays themselves, about."""
@@ -65,15 +65,15 @@ class Cache:
     held: int = 0
     _entries: OrderedDict[bytes, _Entry] = field(default_factory=OrderedDict)
 
-    def get(self, key: bytes, now: float) -> list[Any] | None:
-        """Return the outputs for a key, None if there are none or they are not fresh."""
+    def get(self, key: bytes, now: float, fits: Fits = lambda _: True) -> list[Any] | None:
+        """Return the outputs for a key, None if there are none or they are not fresh; `fits` as `SharedCache.get`."""
         entry = self._entries.get(key)
         if entry is not None:
             if entry.since <= now < entry.expires:
                 self._entries.move_to_end(key)
                 return entry.outputs
             self._drop(key)
-        if self.shared is None or (found := self.shared.get(key, now)) is None:
+        if self.shared is None or (found := self.shared.get(key, now, fits)) is None:
             return None
         outputs, expires = found
         if now >= expires:
@@ -133,9 +133,9 @@ class Memo(NamedTuple):
                 found.update(bytes(one is None for one in array.flat))
         return found.digest()
 
-    def get(self, key: bytes) -> list[Any] | None:
-        """Return what is kept for a key."""
-        return None if self.fresh else self.cache.get(key, self.now)
+    def get(self, key: bytes, fits: Fits) -> list[Any] | None:
+        """Return what is kept for a key, if it `fits` or this process kept it itself."""
+        return None if self.fresh else self.cache.get(key, self.now, fits)
 
     def put(self, key: bytes, outputs: Sequence[Any]) -> None:
         """Keep what the model gave."""

@@ -7,7 +7,7 @@ of the process; the client is told what was raised, the log where.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def infer(served: Served, inputs: Mapping[str, NDArray[Any]], request_id: str, m
             outputs = served.model.run_named(inputs)
             return Inferred(outputs, rows, _read(served, outputs, rows))
         key = memo.key(served.pointer, inputs)
-        kept = memo.get(key)
+        kept = memo.get(key, lambda found: _may_be(served, found, rows))
         outputs = served.model.run_named(inputs) if kept is None else kept
         answer = _read(served, outputs, rows)
         if kept is None:
@@ -65,5 +65,16 @@ def infer(served: Served, inputs: Mapping[str, NDArray[Any]], request_id: str, m
         raise PredictionFailed(f"the model raised {type(error).__name__}: {first_line(error)}", rows) from error
 
 
-def _read(served: Served, outputs: list[Any], rows: int) -> Answer | None:
+def _may_be(served: Served, outputs: Sequence[Any], rows: int) -> bool:
+    """Whether outputs that another process kept can be what the model gives: else they would fail in its name."""
+    if not served.interface.fits(outputs):
+        return False
+    try:
+        _read(served, outputs, rows)
+    except Exception:  # noqa: BLE001 - whatever an array can be made so that it raises
+        return False
+    return True
+
+
+def _read(served: Served, outputs: Sequence[Any], rows: int) -> Answer | None:
     return None if served.reading is None else served.reading.read(outputs, rows)

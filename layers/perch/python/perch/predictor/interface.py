@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from perch.artifacts.signature import DATATYPES, Signature, Tensor
 
 from .errors import RequestRefused
-from .tensors import KINDS, datatype_of
+from .tensors import KINDS, datatype_of, is_finite
 
 if TYPE_CHECKING:
     from .limits import Limits
@@ -124,6 +124,14 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 shape = (-1,) * array.ndim if tensor.datatype != "SEQUENCE" else (-1, array.shape[1])
             found[tensor.name] = (position, Tensor(name=tensor.name, datatype=datatype, shape=shape))
         return msgspec.structs.replace(self, outputs=found)
+
+    def fits(self, outputs: Sequence[NDArray[Any]]) -> bool:
+        """Whether arrays can be all outputs of this model: as many, of its types and dimensions, and finite."""
+        return len(outputs) == len(self.signature.outputs) and all(
+            (datatype_of(array), array.ndim) == (tensor.datatype, len(tensor.shape or ()))
+            and (array.dtype.kind != "f" or is_finite(array))
+            for array, tensor in ((outputs[position], tensor) for position, tensor in self.outputs.values())
+        )
 
     def as_declared(self) -> Interface:
         """Return this interface for a model that zeros say nothing about: with the outputs that are tensors."""

@@ -7,7 +7,8 @@ waited for (connecting, and finding the host, count as well, which is why a thre
 the server is left alone for `REST_S`, so that one that is down or slow costs a request now and then, and not each of
 them. Each trouble is one log line, `predictor.cache_trouble`.
 
-Values are data, never code: an array is its type, its shape and its bytes, and what does not fit together is trouble.
+Values are data, never code: an array is its type, its shape and its bytes, and what does not fit together, or not the
+model that would have given it, is trouble.
 Who can write to the server decides what is answered, so it has to be as private as the model store.
 """
 
@@ -30,6 +31,7 @@ PATIENCE_S, REST_S = 0.05, 30.0
 MAX_VALUE = 1_000_000
 """Bytes of outputs that are worth sending over a network."""
 
+Fits = Callable[[Sequence[NDArray[Any]]], bool]
 T = TypeVar("T")
 
 
@@ -70,17 +72,27 @@ class SharedCache:
     _asked: Future[Any] | None = None
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "perch-cache"))
 
-    def get(self, key: bytes, now: float) -> tuple[list[Any], float] | None:
-        """Return the outputs that are kept for a key and until when they are fresh, None for whatever reason."""
+    def get(self, key: bytes, now: float, fits: Fits = lambda _: True) -> tuple[list[Any], float] | None:
+        """Return the outputs that are kept for a key and until when they are fresh, None for whatever reason.
+
+        Args:
+            key: what they are kept for.
+            now: in seconds since 1970.
+            fits: says whether outputs can be the model's; if not, that is trouble as well.
+        """
         text = self._ask(lambda: self.client.get(self.prefix + key.hex()), now)
         if text is None:
             return None
         try:
             value = _decoder.decode(text)
-            return [_unpacked(array) for array in value.outputs], value.expires
+            outputs = [_unpacked(array) for array in value.outputs]
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             self._trouble(f"a value cannot be read: {type(error).__name__}: {error}", now)
             return None
+        if fits(outputs):
+            return outputs, value.expires
+        self._trouble("a value is no answer of this model", now)
+        return None
 
     def put(self, key: bytes, outputs: Sequence[Any], expires: float, now: float) -> None:
         """Keep outputs, if they are arrays and not large."""
