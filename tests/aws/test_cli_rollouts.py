@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
-from perch.cli import main
 from perch.cli import watch as watching
+from perch.cli.app import app
 from perch.cli.context import Context
 from perch.domain.policy import Step
 from perch.domain.rollout import Phase, Routing
@@ -50,7 +50,7 @@ def moving(d):
 
 
 def perch(*arguments, stdin=None):
-    return CliRunner().invoke(main.app, list(arguments), input=stdin)
+    return CliRunner().invoke(app, list(arguments), input=stdin)
 
 
 def ask(*arguments):

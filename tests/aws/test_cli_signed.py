@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perch.app.register import Upload, register
-from perch.cli import main
+from perch.cli.app import app
 from perch.cli.context import Context
 from perch.domain.policy import SigningPolicy
 from tests.aws.deployment import BUCKET, deployment
@@ -35,7 +35,7 @@ def d(deployment, monkeypatch, tmp_path):
 
 
 def perch(*words):
-    return CliRunner().invoke(main.app, list(words))
+    return CliRunner().invoke(app, list(words))
 
 
 def push(*words):

@@ -15,7 +15,7 @@ from perch.app.change_experiment import end_experiment, ramp_experiment, start_e
 from perch.app.command import promote
 from perch.app.roll_back import emergency, roll_back_by_hand
 from perch.app.start import start
-from perch.cli import main
+from perch.cli.app import app
 from perch.cli.context import Context
 from perch.domain import queueing
 from perch.domain.errors import Refused
@@ -159,7 +159,7 @@ def test_what_waits_in_the_queue_does_not_start_once_its_trust_is_withdrawn(t: T
         t.d.both()
         t.d.tick()
     assert (t.serving, t.d.state.rollout, t.d.state.queue) == ("v2", None, ())
-    assert t.said.startswith("RolloutRefused: digits v3 is a spell artifact, which can run code, and ")
+    assert t.said.startswith("RolloutRefused: digits v3 is of format spell, which can run code, and ")
     assert why in t.said
 
 
@@ -372,7 +372,7 @@ def test_an_experiment_that_would_put_it_into_service_ends_with_the_reason(t: Tr
     t.d.settle()
     assert (t.d.state.experiment, t.d.state.stable.experiment) == (None, None)
     assert t.said.startswith("ExperimentEnded: digits-x")
-    assert f"variant challenger: digits v2 is a spell artifact, which can run code, and {NOBODY}" in t.said
+    assert f"variant challenger: digits v2 is of format spell, which can run code, and {NOBODY}" in t.said
 
 
 # -- shown --------------------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def commands(t: Trusting) -> Iterator[Any]:
         patch.setattr(Context, "world", t.d.world)
         patch.setattr(Context, "now", lambda _: t.d.now)
         patch.setattr(Context, "place", "a test")
-        yield lambda *words: CliRunner().invoke(main.app, list(words))
+        yield lambda *words: CliRunner().invoke(app, list(words))
 
 
 def test_status_and_models_show_what_is_not_trusted_any_more(t: Trusting) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from perch.cli.main import app
+from perch.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]

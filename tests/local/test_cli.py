@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from examples.digits.train import held_out, manifest, train
 from perch.cli import upload as upload_command
-from perch.cli.main import app
+from perch.cli.app import app
 from perch.cli.running import find_running
 from perch.domain.codec import parse_time
 from perch.local.cloud import LocalCloud

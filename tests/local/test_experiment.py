@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from perch.cli.main import app
+from perch.cli.app import app
 from perch.domain.experiment import Split
 from tests.local.tiny_models import ORDINARY
 from tests.local.whole import Answer, Trial, trial

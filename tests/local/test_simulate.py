@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from perch.cli import main
+from perch.cli.app import app
 from perch.cli.declared import one_endpoint, read_settings
 from perch.cli.plan import parse_rate, parse_share
 from perch.domain.errors import Invalid, NotFound
@@ -56,7 +56,7 @@ def policy(tmp_path: Path) -> str:
 
 
 def perch(*arguments: str) -> Result:
-    return CliRunner().invoke(main.app, list(arguments))
+    return CliRunner().invoke(app, list(arguments))
 
 
 def trial(times: float = 1.0, incident: float = 1.0, seed: int = 1) -> Trial:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from perch.cli import main
+from perch.cli.app import app
 from perch.cli.context import Context, Options, enter
 from perch.cli.durations import parse_span, span
 from perch.cli.errors import explain
@@ -57,7 +57,7 @@ def control(folder: Path) -> Iterator[Control]:
 
 
 def perch(*arguments: str, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(main.app, list(arguments), input=stdin)
+    return CliRunner().invoke(app, list(arguments), input=stdin)
 
 
 # -- help and usage -----------------------------------------------------------------------------------------------
@@ -77,6 +77,34 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 
     assert "rollback" in done.stdout
     assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+INTERRUPTED = """
+import atexit, os, signal, sys
+
+when, ignored = sys.argv[1:]
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == when:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+if when == "the end":
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+from perch.cli.main import main
+sys.argv[1:] = ["inspect", "none"]
+main()
+"""
+
+
+@pytest.mark.parametrize("when", ["typer", "perch.cli.app", "perch.cli.verify", "perch.cli.inspection", "the end"])
+@pytest.mark.parametrize("ignored", ["", "ignored"])
+def test_an_interruption_ends_quietly_before_and_after_a_command_as_within(when: str, ignored: str) -> None:
+    """While it is imported, while it runs, and after its last word; where it is ignored the command goes on."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, when, ignored], check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (1 if ignored else 130, b"")
 
 
 def test_the_first_sentence_of_every_command_fits_the_help_page() -> None:

@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
+from perch.cli.app import app
 from perch.cli.experiments import share_of, variants_of
-from perch.cli.main import app
 from perch.domain.errors import Invalid
 
 

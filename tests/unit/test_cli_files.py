@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from perch.cli.app import app
 from perch.cli.files import write
-from perch.cli.main import app
 from perch.domain.errors import Invalid
 
 

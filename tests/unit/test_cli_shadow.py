@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from perch.cli import main
+from perch.cli.app import app
 from perch.cli.context import Context
 from perch.domain.agreement import Answer, Mark, Replayed, compare
 from perch.domain.policy import RolloutPolicy, Step
@@ -38,7 +38,7 @@ def replays(monkeypatch):
 
 
 def perch(*arguments):
-    return CliRunner().invoke(main.app, ["rollouts", "shadow", *arguments])
+    return CliRunner().invoke(app, ["rollouts", "shadow", *arguments])
 
 
 def test_people_are_told_whether_it_is_ready_and_what_differs(replays):

@@ -13,7 +13,7 @@ from moto import mock_aws
 from typer.testing import CliRunner, Result
 
 from perch.aws.kms import MAX_MESSAGE, KmsKey
-from perch.cli.main import app
+from perch.cli.app import app
 from perch.domain.errors import Invalid, NotFound
 from perch.signing import PrivateKey, Statement, sign_statement, verify_bundle
 

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from perch.artifacts import Inspected, Signature, Tensor
+from perch.cli.app import app
 from perch.cli.inspection import LARGEST_MB, look, meaning
-from perch.cli.main import app
 from perch.domain.formats import FORMATS
 from perch.domain.policy import EndpointPolicy
 from tests.hostile.good import GOOD
@@ -203,10 +203,6 @@ def test_code_is_served_where_it_is_allowed_and_signed(folder: Path) -> None:
 def test_the_endpoints_of_the_project_are_shown() -> None:
     """Read by the project's own checks."""
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-m", "perch.cli.main", "inspect", "no.onnx"], cwd=root, capture_output=True, check=False
-    )
-    assert done.returncode == 0  # the module only defines the command
     code = "from perch.cli.inspect import _endpoints; print([e.name for e in _endpoints()])"
     said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
     assert "digits" in said

@@ -15,7 +15,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
-from perch.cli.main import app
+from perch.cli.app import app
 
 MARKER = "<!-- From here on: made by `python -m perch.cli.reference docs/cli.md`; a change here is lost. -->\n"
 _VALUES = {"str": "TEXT", "int": "NUMBER", "float": "NUMBER", "Path": "FILE"}
