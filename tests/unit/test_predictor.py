@@ -443,7 +443,7 @@ def test_law_2_a_model_in_the_runtimes_own_format_is_not_loaded(tmp_path: Path) 
         (
             {"format": "papyrus", "signed_by": "somebody"},
             None,
-            f"table v1 is a papyrus artifact; the onnx runtime loads {', '.join(formats_of('onnx'))}",
+            f"table v1 is of format papyrus; the onnx runtime loads {', '.join(formats_of('onnx'))}",
         ),
     ],
 )

@@ -46,7 +46,7 @@ from .trees import MAX_FEATURES
 def check(model: Made) -> None:
     """Make sure that a model can be made and asked. Raises `ArtifactRefused`."""
     if model.role in ("transformer", "vectorizer", "part"):
-        raise ArtifactRefused(f"a {model.short} predicts nothing; save the pipeline that it is part of")
+        raise ArtifactRefused(f"{model.with_article} predicts nothing; save the pipeline that it is part of")
     for one in reversed([*estimators(model)]):  # what is inside comes first, so that whoever has it may look at it
         _check_estimator(one)
     last = model.last
@@ -59,9 +59,9 @@ def check(model: Made) -> None:
 def _check_estimator(model: Made) -> None:
     for name, value in model.attributes.items():
         if not re.fullmatch(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,63}", name):
-            raise ArtifactRefused(f"a {model.short} has an attribute called {name[:60]!r}")
+            raise ArtifactRefused(f"{model.with_article} has an attribute called {name[:60]!r}")
         if isinstance(value, SklearnTree) and (name != "tree_" or not model.name.startswith(LONE)):
-            raise ArtifactRefused(f"a {model.short} has a tree as its {name[:60]}")
+            raise ArtifactRefused(f"{model.with_article} has a tree as its {name[:60]}")
     own = _CHECKS.get(model.short, _nothing_more)
     if model.role in ("pipeline", "part", "vectorizer"):
         own(model, 0)

@@ -30,7 +30,7 @@ def check_pipeline(model: Made, _: int) -> None:
         if not isinstance(step[1], Made) and not says(step[1], None, "passthrough"):
             raise ArtifactRefused("a step of the pipeline is no name with an estimator")
         if isinstance(step[1], Made) and step[1].role == "part":
-            raise ArtifactRefused(f"a {step[1].short} inside of a pipeline is not served")
+            raise ArtifactRefused(f"{step[1].with_article} inside of a pipeline is not served")
     if not isinstance(steps[-1][1], Made):
         raise ArtifactRefused("a pipeline is transformers and one estimator behind them; this one is not")
     if any(not _transforms(step) for step in model.steps[:-1]):
@@ -68,11 +68,11 @@ def _members(model: Made, role: str) -> list[Made]:
         raise ArtifactRefused(f"the {model.short} has no estimators")
     for one in members:
         if _transforms(one) or one.role == "part" or (one.role != "pipeline" and role not in one.role):
-            raise ArtifactRefused(f"the {model.short} has a {one.short} inside, which does not fit to it")
+            raise ArtifactRefused(f"the {model.short} has {one.with_article} inside, which does not fit to it")
         if one.role == "pipeline":
             check_pipeline(one, 0)
             if role not in one.last.role:
-                raise ArtifactRefused(f"the {model.short} has a {one.last.short} inside, which does not fit to it")
+                raise ArtifactRefused(f"the {model.short} has {one.last.with_article} inside, which does not fit to it")
     return members
 
 
@@ -103,7 +103,7 @@ def check_voting(model: Made, _: int) -> None:
             or classes.dtype.kind not in "iub"
             or not ((classes >= 0) & (classes < len(model.classes))).all()
         ):
-            raise ArtifactRefused(f"the {model.short} has a {one.short} whose classes are not its own")
+            raise ArtifactRefused(f"the {model.short} has {one.with_article} whose classes are not its own")
 
 
 def check_stacking(model: Made, _: int) -> None:

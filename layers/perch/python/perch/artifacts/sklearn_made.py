@@ -37,6 +37,11 @@ class Made:
         return self.name.rpartition(".")[2]
 
     @property
+    def with_article(self) -> str:
+        """The class with its article, for a sentence."""
+        return f"{'an' if self.short[:1] in 'AEIOU' else 'a'} {self.short}"
+
+    @property
     def steps(self) -> list[Made]:
         """The estimators of a pipeline, one after the other; itself, if it is none."""
         if self.role != "pipeline":

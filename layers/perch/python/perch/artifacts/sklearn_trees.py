@@ -125,7 +125,7 @@ def check_lone(model: Made, features: int) -> None:
     _one_output(model)
     own = model.attributes.get("tree_")
     if not isinstance(own, SklearnTree):
-        raise ArtifactRefused(f"a {model.short} has no tree")
+        raise ArtifactRefused(f"{model.with_article} has no tree")
     own.check(features)
     width = len(model.classes) if "classifier" in model.role else 1
     if own.classes[0] != width:

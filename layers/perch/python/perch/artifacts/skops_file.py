@@ -91,7 +91,7 @@ class _Reader:
                 "encoder, sparse_threshold=0 of a ColumnTransformer)"
             )
         if read is None:
-            raise ArtifactRefused(f"{where} is a {_named(node)}, which is not served; {WAY_OUT}")
+            raise ArtifactRefused(f"{where} is {_named(node)}, which is not served; {WAY_OUT}")
         return read(self, node, where, depth)
 
     def json(self, node: Mapping[str, Any], where: str, _: int) -> Any:
@@ -126,7 +126,7 @@ class _Reader:
         if (node.get("__module__"), node.get("__class__")) == ("numpy", "ndarray"):
             return array
         if node.get("__module__") != "numpy" or node.get("__class__") not in _SCALARS or array.ndim:
-            raise ArtifactRefused(f"{where} is a {_named(node)}, which is no number")
+            raise ArtifactRefused(f"{where} is {_named(node)}, which is no number")
         return array[()]
 
     def _npy(self, node: Mapping[str, Any], where: str) -> NDArray[Any]:
@@ -160,7 +160,7 @@ class _Reader:
         if name in SEARCHES:
             return self._attributes(node, where, depth, frozenset({"best_estimator_"})).get("best_estimator_")
         if name not in CLASSES:
-            raise ArtifactRefused(f"{where} is a {name}, which is not served; {WAY_OUT}")
+            raise ArtifactRefused(f"{where} is {name}, which is not served; {WAY_OUT}")
         short = name.rpartition(".")[2]
         model = Made(name=name, attributes=self._attributes(node, where, depth, READ.get(short)))
         if short == "TreePredictor":
@@ -188,7 +188,7 @@ class _Reader:
         """A type of numbers, named as a class."""
         name = _named(node)
         if name not in _TYPES:
-            raise ArtifactRefused(f"{where} is a {name}, which is not served; {WAY_OUT}")
+            raise ArtifactRefused(f"{where} is {name}, which is not served; {WAY_OUT}")
         return np.dtype(name.rpartition(".")[2])
 
     def dtype(self, node: Mapping[str, Any], where: str, depth: int) -> np.dtype[Any]:

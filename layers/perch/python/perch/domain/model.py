@@ -73,10 +73,10 @@ class ModelVersion:
         Its runtime has to load it. A file that can run code needs the endpoint's opt-in and a signature that counts;
         where signatures are required, every file needs one.
         """
-        what = f"{self.model} {self.version} is a {self.pointer.format} artifact"
+        what = f"{self.model} {self.version} is of format {self.pointer.format}"
         if policy.runtime not in self.runtimes:
             runtimes = " or ".join(self.runtimes)
-            return f"{what} for the {runtimes} runtime; endpoint {policy.name} runs {policy.runtime}"
+            return f"{what}, for the {runtimes} runtime; endpoint {policy.name} runs {policy.runtime}"
         if self.pointer.can_run_code and self.pointer.format not in policy.allow:
             return (
                 f"{what}, which can run code, and endpoint {policy.name} does not opt in; if it should, write "

@@ -54,7 +54,7 @@ class Pointer:
         if self.signed_by or not self.can_run_code:
             return None
         return (
-            f"{self.model} {self.version} is a {self.format} artifact, which can run code, and no trusted key signed "
+            f"{self.model} {self.version} is of format {self.format}, which can run code, and no trusted key signed "
             "it, so it is not loaded"
         )
 

@@ -26,7 +26,7 @@ def wanted(runtime: str, environ: Mapping[str, str]) -> tuple[str, Pointer]:
     loadable = formats_of(runtime)
     if pointer.format not in loadable:
         raise ModelUnavailable(
-            f"{pointer.model} {pointer.version} is a {pointer.format} artifact; "
+            f"{pointer.model} {pointer.version} is of format {pointer.format}; "
             f"the {runtime} runtime loads {', '.join(loadable)}"
         )
     bucket = environ.get("PERCH_STORE")
