@@ -307,19 +307,20 @@ class Worker:
         if call is None:
             return
         duration = (time.perf_counter() - call.started) * 1000
-        self._drain()
+        now = self._host.clock.now()
+        self._drain(now)
         self._call = None
         if self.state == "busy":
             self.state = "returning"
         cold, self._fresh = self._fresh, False
-        self._write_report(call, fault, duration, cold)
+        self._write_report(call, fault, duration, cold, now)
         call.end(payload, failed=fault is not None, duration_ms=duration, cold=cold)
 
-    def _write_report(self, call: Call, fault: Fault | None, duration: float, cold: bool) -> None:
+    def _write_report(self, call: Call, fault: Fault | None, duration: float, cold: bool, now: datetime) -> None:
         if fault is not None and fault.note:
-            prefix = f"{self._host.clock.now():%Y-%m-%dT%H:%M:%S}Z {call.request_id} "
+            prefix = f"{now:%Y-%m-%dT%H:%M:%S}Z {call.request_id} "
             prefix = prefix if fault.status == "timeout" else f"RequestId: {call.request_id} "
-            self._log(prefix + fault.note, call)
+            self._log(prefix + fault.note, call, now)
         report = (
             f"REPORT RequestId: {call.request_id}\tDuration: {duration:.2f} ms\t"
             f"Billed Duration: {math.ceil(duration)} ms\t"
@@ -330,7 +331,6 @@ class Worker:
         if fault is not None and fault.status:
             report += f"\tStatus: {fault.status}"
             report += f"\tError Type: {fault.kind}" if fault.status == "error" else ""
-        now = self._host.clock.now()
         self._log(f"END RequestId: {call.request_id}", call, now)
         self._log(report, call, now)
 
@@ -343,7 +343,7 @@ class Worker:
         if call is not None and call.log is not None:
             call.log.append(line)
 
-    def _drain(self) -> None:
+    def _drain(self, now: datetime | None = None) -> None:
         """Read what the worker wrote; whole lines go to the log, and what they measure to the metrics."""
         while self._log_fd >= 0:
             try:
@@ -358,7 +358,7 @@ class Worker:
             lines = (self._rest + chunk if self._rest else chunk).split(b"\n")
             self._rest = lines.pop()
             if lines:
-                now = self._host.clock.now()
+                now = now or self._host.clock.now()
                 for line in lines:
                     self._take_line(line, now)
             if len(self._rest) > _LONGEST_LINE:  # CloudWatch's longest event; the rest becomes one of its own

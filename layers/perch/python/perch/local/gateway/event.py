@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
 from perch.http.connection import Headers, joined
@@ -68,7 +69,8 @@ def build(
         caller: Who signed it, on a route with IAM authorization.
     """
     merged, cookies = _headers(headers, api, source_ip)
-    merged.setdefault("x-amzn-trace-id", f"Root=1-{int(at.timestamp()):08x}-{trace}")
+    epoch = at.timestamp()
+    merged.setdefault("x-amzn-trace-id", f"Root=1-{int(epoch):08x}-{trace}")
     raw_path = unquote(path) if "%" in path else path
     route_key = match.route.route_key
     context: dict[str, object] = {
@@ -86,8 +88,8 @@ def build(
         "requestId": request_id,
         "routeKey": route_key,
         "stage": "$default",
-        "time": _clf_time(at),
-        "timeEpoch": int(at.timestamp() * 1000),
+        "time": _clf_time(int(epoch)),
+        "timeEpoch": int(epoch * 1000),
     }
     event: dict[str, object] = {
         "version": "2.0",
@@ -156,6 +158,7 @@ def _identity(caller: Caller, api: Api) -> dict[str, object]:
     }
 
 
-def _clf_time(at: datetime) -> str:
-    at = at.astimezone(UTC)
+@lru_cache(maxsize=1)  # the requests of one second have it in common
+def _clf_time(epoch: int) -> str:
+    at = datetime.fromtimestamp(epoch, UTC)
     return f"{at.day:02}/{_MONTHS[at.month - 1]}/{at.year}:{at.hour:02}:{at.minute:02}:{at.second:02} +0000"
