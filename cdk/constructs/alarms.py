@@ -53,8 +53,14 @@ class EndpointAlarms(Construct):
 
     def __init__(self, scope: Construct, id_: str, *, props: EndpointAlarmsProps) -> None:
         super().__init__(scope, id_)
-        endpoint, guards = props.endpoint, props.endpoint.guards
-        actions = [props.roll_back_arn, props.topic_arn]
+        self._props = props
+        self._actions = [props.roll_back_arn, props.topic_arn]
+        self._watch_failures()
+        for role in ROLES:
+            self._watch_probes(role)
+
+    def _watch_failures(self) -> None:
+        props, endpoint, guards = self._props, self._props.endpoint, self._props.endpoint.guards
         function = f"{props.name}-{endpoint.name}"
         live = {"FunctionName": function, "Resource": f"{function}:{ALIAS}"}
         allowed = f"{guards.error_rate:.6f} * invocations"
@@ -91,30 +97,29 @@ class EndpointAlarms(Construct):
             evaluation_periods=3,
             datapoints_to_alarm=2,
             treat_missing_data=NOT_BREACHING,
-            alarm_actions=actions,
+            alarm_actions=self._actions,
         )
-        for role in ROLES:
-            # One minute, and back to OK by itself after it: an alarm only speaks when it changes state, so one that
-            # stayed on between two health checks would be silent at the second failure.
-            cloudwatch.CfnAlarm(
-                self,
-                f"Probes{role.title()}",
-                alarm_name=alarm_name(props.name, endpoint.name, f"probes-{role}"),
-                alarm_description=f"The {role} revision of {endpoint.name} failed its golden requests.",
-                namespace="Perch",
-                metric_name="ProbeFailures",
-                dimensions=[
-                    _Dimension(name="Endpoint", value=endpoint.name),
-                    _Dimension(name="Role", value=role),
-                ],
-                statistic="Sum",
-                period=MINUTE,
-                comparison_operator="GreaterThanOrEqualToThreshold",
-                threshold=guards.probe_failures,
-                evaluation_periods=1,
-                treat_missing_data=NOT_BREACHING,
-                alarm_actions=actions,
-            )
+
+    def _watch_probes(self, role: str) -> None:
+        endpoint = self._props.endpoint
+        # One minute, and back to OK by itself after it: an alarm only speaks when it changes state, so one that
+        # stayed on between two health checks would be silent at the second failure.
+        cloudwatch.CfnAlarm(
+            self,
+            f"Probes{role.title()}",
+            alarm_name=alarm_name(self._props.name, endpoint.name, f"probes-{role}"),
+            alarm_description=f"The {role} revision of {endpoint.name} failed its golden requests.",
+            namespace="Perch",
+            metric_name="ProbeFailures",
+            dimensions=[_Dimension(name="Endpoint", value=endpoint.name), _Dimension(name="Role", value=role)],
+            statistic="Sum",
+            period=MINUTE,
+            comparison_operator="GreaterThanOrEqualToThreshold",
+            threshold=endpoint.guards.probe_failures,
+            evaluation_periods=1,
+            treat_missing_data=NOT_BREACHING,
+            alarm_actions=self._actions,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

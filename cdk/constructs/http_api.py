@@ -66,6 +66,13 @@ class HttpApi(Construct):
             self, "Api", name=props.name, protocol_type="HTTP", description="Predictions of Perch's endpoints"
         )
         self.url = self.api.attr_api_endpoint
+        self._make_stage(props)
+        for endpoint, alias in props.predictors.items():
+            self._lead_to_predictor(endpoint, alias.ref)
+        self._lead_to_rewards(props.rewards.function_arn)
+        self._lead_to_describe(props.describe.function_arn)
+
+    def _make_stage(self, props: HttpApiProps) -> None:
         # Names under /aws/vendedlogs/ keep the log group's resource policy from outgrowing its limit.
         log = logs.CfnLogGroup(
             self,
@@ -87,32 +94,37 @@ class HttpApi(Construct):
                 throttling_rate_limit=props.api.throttle_rate, throttling_burst_limit=props.api.throttle_burst
             ),
         )
-        for endpoint, alias in props.predictors.items():
-            part = Construct(self, endpoint)
-            target = self._integration(part, alias.ref)
-            for name, method, path in (
-                ("Predict", "POST", f"/models/{endpoint}/predict"),
-                ("Served", "GET", f"/models/{endpoint}"),
-                ("Invocations", "POST", f"/models/{endpoint}/invocations"),
-                ("Metadata", "GET", f"/v2/models/{endpoint}"),
-                ("Protocol", "ANY", f"/v2/models/{endpoint}/{{proxy+}}"),
-            ):
-                self._route(part, name, f"{method} {path}", target)
-                allowed = path.replace("{proxy+}", "*")
-                self._permit(part, f"Permit{name}", alias.ref, f"{'*' if method == 'ANY' else method}{allowed}")
+
+    def _lead_to_predictor(self, endpoint: str, alias_arn: str) -> None:
+        part = Construct(self, endpoint)
+        target = self._integration(part, alias_arn)
+        for name, method, path in (
+            ("Predict", "POST", f"/models/{endpoint}/predict"),
+            ("Served", "GET", f"/models/{endpoint}"),
+            ("Invocations", "POST", f"/models/{endpoint}/invocations"),
+            ("Metadata", "GET", f"/v2/models/{endpoint}"),
+            ("Protocol", "ANY", f"/v2/models/{endpoint}/{{proxy+}}"),
+        ):
+            self._route(part, name, f"{method} {path}", target)
+            allowed = path.replace("{proxy+}", "*")
+            self._permit(part, f"Permit{name}", alias_arn, f"{'*' if method == 'ANY' else method}{allowed}")
+
+    def _lead_to_rewards(self, function_arn: str) -> None:
         part = Construct(self, "Rewards")
-        target = self._integration(part, props.rewards.function_arn)
+        target = self._integration(part, function_arn)
         # One route for all endpoints: the function finds out whether an experiment runs on the one that is named.
         self._route(part, "Record", "POST /experiments/{endpoint}/rewards", target)
-        self._permit(part, "Permit", props.rewards.function_arn, "POST/experiments/*/rewards")
+        self._permit(part, "Permit", function_arn, "POST/experiments/*/rewards")
+
+    def _lead_to_describe(self, function_arn: str) -> None:
         part = Construct(self, "Describe")
-        target = self._integration(part, props.describe.function_arn)
+        target = self._integration(part, function_arn)
         self._route(part, "Models", "GET /models", target)
         # The server's own part of the Open Inference Protocol; an endpoint's longer path goes before.
         self._route(part, "Server", "GET /v2", target)
         self._route(part, "Protocol", "ANY /v2/{proxy+}", target)
         self._route(part, "Default", "$default", target)
-        self._permit(part, "Permit", props.describe.function_arn, "*")
+        self._permit(part, "Permit", function_arn, "*")
 
     def _integration(self, scope: Construct, function_arn: str) -> apigateway.CfnIntegration:
         return apigateway.CfnIntegration(

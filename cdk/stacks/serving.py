@@ -16,7 +16,7 @@ from cdk.constructs.http_api import HttpApi, HttpApiProps
 from cdk.constructs.layer_shelf import SETTINGS, LayerShelf, LayerShelfProps
 from cdk.constructs.predictor import Predictor, PredictorProps
 from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE
-from cdk.settings import Settings
+from cdk.settings import Endpoint, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +34,37 @@ class ServingStack(Stack):
 
     def __init__(self, scope: Construct, id_: str, *, props: ServingStackProps) -> None:
         super().__init__(scope, id_, description="Perch: predictors and their API")
-        settings = props.settings
-        layers = LayerShelf(self, "Layers", props=LayerShelfProps(root=props.root, settings=settings))
-        predictors = {
-            endpoint.name: Predictor(
-                self,
-                f"Predictor-{endpoint.name}",
-                props=PredictorProps(
-                    root=props.root, settings=settings, endpoint=endpoint, store=props.store, layers=layers
-                ),
-            )
-            for endpoint in settings.endpoints
-        }
-        describe = ControlFunction(
+        self._props = props
+        self._layers = LayerShelf(self, "Layers", props=LayerShelfProps(root=props.root, settings=props.settings))
+        predictors = {endpoint.name: self._predictor(endpoint) for endpoint in props.settings.endpoints}
+        describe, rewards = self._describe(), self._rewards()
+        api = HttpApi(
+            self,
+            "HttpApi",
+            props=HttpApiProps(
+                name=props.settings.name,
+                api=props.settings.api,
+                log_days=props.settings.log_days,
+                predictors={name: predictor.alias for name, predictor in predictors.items()},
+                rewards=rewards.function,
+                describe=describe.function,
+            ),
+        )
+        CfnOutput(self, "ApiUrl", value=api.url, description="POST <url>/models/<endpoint>/predict")
+
+    def _predictor(self, endpoint: Endpoint) -> Predictor:
+        props = self._props
+        return Predictor(
+            self,
+            f"Predictor-{endpoint.name}",
+            props=PredictorProps(
+                root=props.root, settings=props.settings, endpoint=endpoint, store=props.store, layers=self._layers
+            ),
+        )
+
+    def _describe(self) -> ControlFunction:
+        props, settings = self._props, self._props.settings
+        return ControlFunction(
             self,
             "DescribeApi",
             props=ControlFunctionProps(
@@ -54,12 +72,15 @@ class ServingStack(Stack):
                 name=settings.name,
                 verb="describe-api",
                 description="Answers what no predictor does: the endpoints that exist, and 404 in words",
-                layers=layers,
+                layers=self._layers,
                 takes=(PREDICTOR_PACKAGE, SETTINGS),  # it reads the settings, and calls nobody
                 architecture=settings.architecture,
                 log_days=settings.log_days,
             ),
         )
+
+    def _rewards(self) -> ControlFunction:
+        props, settings = self._props, self._props.settings
         rewards = ControlFunction(
             self,
             "RecordRewards",
@@ -68,7 +89,7 @@ class ServingStack(Stack):
                 name=settings.name,
                 verb="record-rewards",
                 description="Counts what users of an experiment earn, each user once",
-                layers=layers,
+                layers=self._layers,
                 takes=(PACKAGE, "powertools"),
                 architecture=settings.architecture,
                 log_days=settings.log_days,
@@ -80,16 +101,4 @@ class ServingStack(Stack):
         rewards.execution.allow("dynamodb:GetItem", on=[props.table.table_arn], where=keys("ENDPOINT#*"))
         written = ("dynamodb:PutItem", "dynamodb:UpdateItem")
         rewards.execution.allow(*written, on=[props.table.table_arn], where=keys("EXPERIMENT#*"))
-        api = HttpApi(
-            self,
-            "HttpApi",
-            props=HttpApiProps(
-                name=settings.name,
-                api=settings.api,
-                log_days=settings.log_days,
-                predictors={name: predictor.alias for name, predictor in predictors.items()},
-                rewards=rewards.function,
-                describe=describe.function,
-            ),
-        )
-        CfnOutput(self, "ApiUrl", value=api.url, description="POST <url>/models/<endpoint>/predict")
+        return rewards
