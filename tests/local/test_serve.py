@@ -192,7 +192,7 @@ def allowed(files, *kinds):
 
 def test_it_opens_as_many_files_as_it_may(folder):
     """The soft limit is often 1,024, which is for programs that cannot take more."""
-    with serving(folder, command=allowed(50, "S")) as server:
+    with serving(folder, command=allowed(50, "S"), PERCH_CONNECTIONS="20") as server:
         soft, hard = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
         assert soft == hard
         assert server.said("predictor.few_files") == []
