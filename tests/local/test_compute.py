@@ -317,6 +317,13 @@ def test_an_answer_above_six_megabytes_is_refused(shared):
     assert len(shared.answer("tools", {"do": "answer", "length": 6_291_000})) == 6_291_000
 
 
+def test_an_event_of_almost_six_megabytes_arrives_whole(shared):
+    """It is more than a socket takes at once; what it does not take goes after it, in order."""
+    text = "".join(f"{number:08}" for number in range(785_000))
+
+    assert shared.answer("echo", text) == text
+
+
 @pytest.mark.parametrize(
     ("payload", "code", "status"),
     [

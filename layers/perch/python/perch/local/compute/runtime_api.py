@@ -14,7 +14,9 @@ Left out: response streaming, the Extensions and Telemetry APIs.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from contextlib import suppress
 from typing import Protocol
 
 from perch.local.compute.faults import RESPONSE_LIMIT
@@ -69,11 +71,13 @@ class RuntimeApi(asyncio.Protocol):
         self._buffer = bytearray()
         self._needed = 0
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport to answer on."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")  # noqa: S101 - for the reader
         self._transport = transport  # type: ignore[assignment]  # uvloop's is a Transport only in shape
+        self._descriptor = int(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes; act on each whole request."""
@@ -94,9 +98,15 @@ class RuntimeApi(asyncio.Protocol):
             self._handle(head, body)
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the runtime client."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        """Send bytes to the runtime client, at once: the loop would send them when it has done all else of its turn."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() == 0:
+            with suppress(OSError):  # it takes nothing more for now, or is gone: the transport knows what to do
+                data = data[os.write(self._descriptor, data) :]
+        if data:
+            transport.write(data)
 
     def _handle(self, head: bytes, body: bytes) -> None:
         path = head.split(b" ", 2)[1]
