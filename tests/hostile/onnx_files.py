@@ -162,6 +162,18 @@ def _of_functions() -> Iterator[Hostile]:
         "a kilobyte becomes a thousand million nodes when the runtime writes it out",
         "more than 100,000 nodes",
     )
+    for number, function in enumerate(chain):
+        function.name, function.overload = "F", str(number)
+        for node in function.node if number < 9 else ():
+            node.op_type, node.overload = "F", str(number + 1)
+    overloaded = _with(*chain)
+    overloaded.graph.node[0].overload = "0"
+    yield _onnx(
+        "functions of one name that call the next one ten times",
+        overloaded,
+        "as above, if whoever counts goes by the name alone",
+        "more than 100,000 nodes",
+    )
     yield _onnx(
         "a function that is given a graph",
         _with(_function("Own", _neg, _default(g=_branch([helper.make_node("Identity", ["a"], ["v"])], "v")))),

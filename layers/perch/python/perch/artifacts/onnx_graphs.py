@@ -18,7 +18,8 @@ from .errors import ArtifactRefused
 MAX_INLINED = 100_000
 """Nodes that a model with functions may become; transformers of a thousand million weights are some thousands."""
 
-_MAIN = ("", "")
+_Name = tuple[str, str, str]
+_MAIN: _Name = ("", "", "")
 
 
 def graphs_of(model: Any) -> Iterator[Any]:
@@ -43,15 +44,14 @@ def check_inlined(model: Any) -> None:
     """
     if not model.functions:
         return
-    bodies = {(one.domain, one.name): one for one in model.functions} | {_MAIN: model.graph}
+    bodies = {(one.domain, one.name, one.overload): one for one in model.functions} | {_MAIN: model.graph}
     for body in bodies.values():
         _refuse_graphs_given(body, bodies.keys())
     calls = {
-        name: Counter((node.domain, node.op_type) for graph in _inside(body) for node in graph.node)
-        for name, body in bodies.items()
+        name: Counter(_called(node) for graph in _inside(body) for node in graph.node) for name, body in bodies.items()
     }
-    become: dict[tuple[str, str], int] = {}
-    waiting, begun = [_MAIN], set[tuple[str, str]]()
+    become: dict[_Name, int] = {}
+    waiting, begun = [_MAIN], set[_Name]()
     while waiting:
         name = waiting[-1]
         unknown = [called for called in calls[name] if called in bodies and called not in become]
@@ -59,7 +59,7 @@ def check_inlined(model: Any) -> None:
             nodes = sum(count * become.get(called, 1) for called, count in calls[name].items())
             become[waiting.pop()] = min(nodes, MAX_INLINED + 1)
         elif name in begun:
-            raise ArtifactRefused(f"function {'.'.join(name)} calls itself, so it has no end")
+            raise ArtifactRefused(f"function {'.'.join(name).rstrip('.')} calls itself, so it has no end")
         else:
             begun.add(name)
             waiting += unknown
@@ -70,11 +70,16 @@ def check_inlined(model: Any) -> None:
         )
 
 
-def _refuse_graphs_given(body: Any, functions: Collection[tuple[str, str]]) -> None:
-    calls = (node for graph in _inside(body) for node in graph.node if (node.domain, node.op_type) in functions)
+def _refuse_graphs_given(body: Any, functions: Collection[_Name]) -> None:
+    calls = (node for graph in _inside(body) for node in graph.node if _called(node) in functions)
     given = chain(getattr(body, "attribute_proto", ()), *(call.attribute for call in calls))
     if any(attribute.HasField("g") or attribute.graphs for attribute in given):
         raise ArtifactRefused("a function of the model is given a graph as an attribute; export it without functions")
+
+
+def _called(node: Any) -> _Name:
+    """What a node calls, as functions are told apart."""
+    return node.domain, node.op_type, node.overload
 
 
 def _inside(body: Any) -> Iterator[Any]:
