@@ -47,7 +47,7 @@ layers: .venv/.installed ## Build the Lambda layers (cached).
 
 bench: .venv/.installed ## Run every benchmark and save its result.
 	$(BIN)/pip install -q -r benchmarks/requirements.txt
-	for name in handler_overhead large_tensors monitoring_cost pt2_call serving_throughput gateway_throughput loop judge_rates judgement_cost load_weights cold_start bytecode layer_budget; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in handler_overhead large_tensors monitoring_cost pt2_call serving_throughput gateway_throughput loop judge_rates judgement_cost experiment_rates load_weights cold_start bytecode layer_budget; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove what was built and installed.
 	rm -rf .venv .perch cdk.out node_modules
