@@ -201,13 +201,7 @@ def respond(
         headers["x-perch-revision"] = revision
         if (version := names.get("version")) is not None:
             headers["x-perch-version"] = version
-        body = outcome.body
-        if outcome.status == 500:
-            body = {"error": f"{outcome.error} (request {request_id})"}
-    elif outcome.error is None:
-        body = {**names, "revision": revision, **outcome.body, "request_id": request_id}
-    else:
-        body = {**outcome.body, "request_id": request_id}
+    body = _named(outcome, names, revision, request_id)
     try:
         text: str | bytes = ""
         if outcome.tail is None:
@@ -231,6 +225,16 @@ def respond(
     if outcome.tail is not None and not raw:
         answer["isBase64Encoded"] = True
     return outcome, answer
+
+
+def _named(outcome: Outcome, names: Mapping[str, str], revision: str, request_id: str) -> dict[str, Any]:
+    """The body, and in it who answers; in a protocol's own bodies, only a failure of the model is named."""
+    if outcome.bare:
+        failed = outcome.status == 500
+        return {"error": f"{outcome.error} (request {request_id})"} if failed else outcome.body
+    if outcome.error is None:
+        return {**names, "revision": revision, **outcome.body, "request_id": request_id}
+    return {**outcome.body, "request_id": request_id}
 
 
 def _on_the_wire(text: str | bytes, outcome: Outcome) -> int:
