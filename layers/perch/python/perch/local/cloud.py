@@ -103,8 +103,17 @@ class LocalCloud:
     def _start(self, parts: ExitStack) -> None:
         # The data plane's thread is busy under traffic; at Python's 5 ms, every API call would wait for it in turn.
         sys.setswitchinterval(0.0005)
-        options, store = self.options, MetricStore()
-        functions, logs = strict.MotoFunctions(), strict.MotoLogSink()
+        settings = self._start_api(parts)
+        self._start_functions(parts, settings)
+        self._start_gateway(parts, settings)
+        addresses = {"api_url": self.api_url, "gateway_url": self.gateway_url}
+        control = Control(self.clock, self.advance, addresses, self.options.state)
+        self.control_url = control.start()
+        parts.callback(control.stop)
+
+    def _start_api(self, parts: ExitStack) -> strict.StrictSettings:
+        """Make moto strict, and let it answer; what answers later is told to the settings."""
+        options = self.options
         settings = strict.install(
             strict.StrictSettings(
                 clock=self.clock,
@@ -122,12 +131,16 @@ class LocalCloud:
         # moto's CloudFormation reads templates over this URL, and knows its own host only by this name.
         self.api_url = f"http://localhost:{server.get_host_and_port()[1]}"
         _reset(self.api_url)
+        return settings
 
+    def _start_functions(self, parts: ExitStack, settings: strict.StrictSettings) -> None:
+        """Start what runs functions, and what wakes them."""
+        options, store, functions = self.options, MetricStore(), strict.MotoFunctions()
         self.dataplane = DataPlane(
             functions,
             self.clock,
             store,
-            logs,
+            strict.MotoLogSink(),
             max_workers=options.workers,
             environment={"AWS_ENDPOINT_URL": self.api_url, "POWERTOOLS_DEV": "false"},
             region=REGION,
@@ -150,6 +163,7 @@ class LocalCloud:
         self.machinery.start()
         parts.callback(self.machinery.stop)
 
+    def _start_gateway(self, parts: ExitStack, settings: strict.StrictSettings) -> None:
         gateway = Gateway(
             self.dataplane,
             strict.MotoRoutes(),
@@ -158,14 +172,9 @@ class LocalCloud:
             account_id=ACCOUNT,
             region=REGION,
         )
-        self.gateway_url = gateway.start("127.0.0.1", options.gateway_port).replace("127.0.0.1", "localhost")
+        self.gateway_url = gateway.start("127.0.0.1", self.options.gateway_port).replace("127.0.0.1", "localhost")
         settings.api_url = self.gateway_url
         parts.callback(gateway.stop)
-
-        addresses = {"api_url": self.api_url, "gateway_url": self.gateway_url}
-        control = Control(self.clock, self.advance, addresses, options.state)
-        self.control_url = control.start()
-        parts.callback(control.stop)
 
     def stop(self) -> None:
         """Stop every part and kill every worker process."""

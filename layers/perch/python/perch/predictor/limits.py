@@ -82,22 +82,28 @@ def limits_of(signature: Signature) -> Limits | None:
     types = {tensor.name: KINDS[tensor.datatype].dtype for tensor in signature.inputs}
     for field, rule in _rules(signature):
         name, column = _place(signature, field)
-        for bound, ends, tighter in ((rule.min, lows, np.maximum), (rule.max, highs, np.minimum)):
-            if bound is not None:
-                known = ends.get(name)
-                if known is None and signature.is_matrix:
-                    known = np.full(signature.features, _end(types[name], highest=ends is highs))
-                place = slice(None) if column is None else column
-                if known is None:
-                    ends[name] = _rounded(bound, types[name])
-                else:
-                    known[place] = tighter(known[place], _rounded(bound, types[name]))
-                    ends[name] = known
+        if rule.min is not None:
+            low = _rounded(rule.min, types[name])
+            lows[name] = _with_bound(lows.get(name), low, signature, column, highest=False)
+        if rule.max is not None:
+            high = _rounded(rule.max, types[name])
+            highs[name] = _with_bound(highs.get(name), high, signature, column, highest=True)
         if rule.values is not None:
             values = np.array([_rounded(value, types[name]) for value in rule.values], dtype=types[name])
             allowed[name] = (*allowed.get(name, ()), Allowed(values=values, column=column))
     bounds = {name: Bounds(low=lows.get(name), high=highs.get(name)) for name in lows.keys() | highs.keys()}
     return Limits(signature, bounds, allowed) if bounds or allowed else None
+
+
+def _with_bound(known: Any, bound: Any, signature: Signature, column: int | None, *, highest: bool) -> Any:
+    """The bounds of an input and one more; of a matrix they are one a column, and the tighter of two counts."""
+    if not signature.is_matrix:
+        return bound
+    if known is None:
+        known = np.full(signature.features, _end(bound.dtype, highest=highest))
+    place = slice(None) if column is None else column
+    known[place] = (np.minimum if highest else np.maximum)(known[place], bound)
+    return known
 
 
 def _rules(signature: Signature) -> Iterable[tuple[str, Range]]:
