@@ -71,6 +71,7 @@ def _described(endpoint: EndpointPolicy) -> dict[str, Any]:
         "model": endpoint.model,
         "runtime": endpoint.runtime,
         "memory_mb": endpoint.memory_mb,
+        "max_artifact_mb": endpoint.max_artifact_mb,
         "way_back_s": endpoint.rollout.way_back_s,
         "describe": f"/models/{endpoint.name}",
         "predict": f"/models/{endpoint.name}/predict",

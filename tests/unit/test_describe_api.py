@@ -63,6 +63,7 @@ def test_get_models_lists_the_declared_endpoints(api: ModuleType) -> None:
         "model": "digits-torch",
         "runtime": "torch",
         "memory_mb": 1024,
+        "max_artifact_mb": 200,
         "way_back_s": 86_400,
         "describe": "/models/deep",
         "predict": "/models/deep/predict",
@@ -165,12 +166,15 @@ def test_the_version_that_is_told_is_the_projects() -> None:
     assert project["version"] == VERSION
 
 
-@pytest.mark.parametrize(("declared", "told"), [({"way_back_s": 60}, 60), ({}, 86_400)])
-def test_commands_go_by_the_way_back_that_was_deployed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any], told: int
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [({"rollout": {"way_back_s": 60}, "max_artifact_mb": 90}, (60, 90)), ({}, (86_400, 200))],
+)
+def test_commands_go_by_what_was_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, declared: dict[str, Any], told: tuple[int, int]
 ) -> None:
-    """`perch rollouts start` decides by it whether a version that served goes straight back."""
-    endpoint = {"name": "digits", "model": "digits", "runtime": "onnx", "rollout": declared}
+    """`perch rollouts start` by the way back of a version that served, `perch push` by the largest file."""
+    endpoint = {"name": "digits", "model": "digits", "runtime": "onnx", **declared}
     api = load(tmp_path, monkeypatch, endpoint)
 
     class Lambda:
@@ -182,4 +186,5 @@ def test_commands_go_by_the_way_back_that_was_deployed(
 
     monkeypatch.setattr(Context, "clients", SimpleNamespace(lambda_=Lambda()))
 
-    assert Context(Options(name="perch")).settings.endpoint("digits").rollout.way_back_s == told
+    found = Context(Options(name="perch")).settings.endpoint("digits")
+    assert (found.rollout.way_back_s, found.max_artifact_mb) == told

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from typer.testing import CliRunner, Result
 
 from perch.artifacts import Inspected, Signature, Tensor
 from perch.cli.app import app
-from perch.cli.inspection import LARGEST_MB, look, meaning
+from perch.cli.context import Context
+from perch.cli.inspection import look, meaning
 from perch.domain.formats import FORMATS
-from perch.domain.policy import EndpointPolicy
+from perch.domain.policy import LARGEST_MB, EndpointPolicy, Settings
 from tests.hostile.good import GOOD
 
 
@@ -153,8 +155,61 @@ def test_a_folder_is_told_by_the_model_that_it_names(folder: Path, model: Path) 
     assert "lies outside of the folder" in look(mlflow).reason
     (mlflow / "perch.json").write_text('{"artifact": "model.onnx"}')
     assert look(mlflow).verdict == "served"
+    (mlflow / "perch.json").write_text('{"artifact": "no.onnx", "artifact": "model.onnx"}')
+    assert "perch.json: " in look(mlflow).reason
     (mlflow / "perch.json").write_text("{")
     assert "perch.json: " in look(mlflow).reason
+
+
+def manifest_beside(model: Path, **said: Any) -> Path:
+    """A folder with a model and what is said of it."""
+    folder = model.parent / "pair"
+    folder.mkdir()
+    model.rename(folder / model.name)
+    (folder / "perch.json").write_text(json.dumps({"artifact": model.name, **said}))
+    return folder
+
+
+def test_the_ranges_of_a_folder_are_shown(model: Path) -> None:
+    """What its perch.json declares, as registration will read it."""
+    rules = {"1": {"min": 0, "max": 130}, "2": {"max": 9}, "3": {"values": [1, 2, 4]}}
+    folder = manifest_beside(model, ranges={"inputs": rules})
+    shown = perch("inspect", folder).stdout
+    for words in ("1: at least 0 and at most 130", "2: at most 9", "3: one of 1, 2, 4"):
+        assert f"range      {words}" in shown
+    assert json.loads(perch("inspect", "--json", folder).stdout)["signature"]["ranges"]["inputs"] == rules
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"ranges": {"inputs": {"age": {"min": 0}}}}, "perch.json: perch.ranges names 'age', which is no input"),
+        ({"ranges": {"inputs": {"1": {"min": 2, "max": 1}}}}, "has a min of 2, above its max 1"),
+        ({"metadata": []}, "perch.json: metadata must be an object"),
+        ({"probes": [{}]}, "perch.json: a probe looks like"),
+        ({"probes": [{"features": [[1.0]], "expect": {}}]}, "perch.json: probe 0 "),
+        ({"probes": [0] * 21}, "perch.json: probes must be a list of at most 20"),
+    ],
+)
+def test_what_registration_would_refuse_of_a_folder_is_refused(model: Path, said: dict[str, Any], words: str) -> None:
+    """By inspect as a finding, by push before anything is sent."""
+    folder = manifest_beside(model, **said)
+    found = perch("inspect", folder)
+    assert (found.exit_code, words in found.stdout) == (1, True)
+    pushed = perch("push", folder, "--model", "m", "--version", "v1")
+    assert (pushed.exit_code, words in pushed.stderr) == (1, True)
+
+
+def test_a_file_that_no_endpoint_takes_is_refused_before_it_is_sent(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By what the deployed endpoints of its model say; a store that were asked for anything would fail here."""
+    world = SimpleNamespace(store=SimpleNamespace(bucket="store"), registry=SimpleNamespace(version=lambda *_: None))
+    monkeypatch.setattr(Context, "world", world)
+    monkeypatch.setattr(Context, "settings", Settings(name="perch", endpoints=(endpoint(max_artifact_mb=0),)))
+    pushed = perch("push", model, "--model", "m", "--version", "v1", "--no-wait")
+    assert pushed.exit_code == 1
+    assert f"{model.name} is not uploaded: it has 0.0 MB, the limit is 0 MB; raise max_artifact_mb" in pushed.stderr
 
 
 def test_a_file_of_five_gigabytes_is_not_read(folder: Path) -> None:

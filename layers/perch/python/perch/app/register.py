@@ -17,23 +17,21 @@ names, the first registration of a name stays, the same again is no news, and wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from perch.app.apart import DiedApart, apart
 from perch.app.complete import Complete, Manifest, Waits, complete
 from perch.app.declared_signature import RANGES, as_declared
-from perch.app.probe import unfit
 from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
 from perch.artifacts import Inspected, inspect
 from perch.aws.store import Stored
 from perch.domain.change import REASON_LIMIT
-from perch.domain.codec import dump, load
+from perch.domain.codec import dump
 from perch.domain.errors import Conflict, Invalid, NotFound, PerchError, Refused
-from perch.domain.model import ModelVersion, Probe, Rejection
+from perch.domain.model import ModelVersion, Rejection
 from perch.domain.names import MANIFEST, SIGNATURE, UploadKey, parse_key
 from perch.domain.pointer import Beside, Pointer
 from perch.domain.printable import printable
@@ -43,8 +41,6 @@ Inspect = Callable[[str, bytes], Inspected]
 INSPECT_S = 120
 """Seconds that an inspection may take; register_model has five minutes for all that it does."""
 _ATTEMPTS = 8
-_MAX_PROBES = 20
-_DEFAULT_MAX_MB = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +124,7 @@ def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_
         if len(files.all) == 1:
             raise
         raise Invalid(f"{name}: {refused}") from refused  # the reason stands beside each file of the folder
-    inspected = as_declared(inspected, manifest)
-    metadata = manifest.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise Invalid(f"{MANIFEST}: metadata must be an object")
+    declared = as_declared(inspected, manifest)
     return ModelVersion(
         pointer=Pointer(
             model=parts.model,
@@ -140,18 +133,18 @@ def _read(world: World, upload: Upload, parts: UploadKey, files: Complete, look_
             version_id=files.artifact.version_id,
             sha256=sha256,
             size=len(data),
-            format=inspected.format,
+            format=declared.inspected.format,
             signed_by=signer,
-            harmless=not inspected.code,
+            harmless=not declared.inspected.code,
             manifest=_pinned(files.manifest) if files.manifest and RANGES in manifest else None,
         ),
         number=0,
-        runtimes=inspected.runtimes,
+        runtimes=declared.inspected.runtimes,
         registered_at=upload.at,
         created_by=upload.by,
-        signature=inspected.signature.to_json(),
-        metadata=metadata,
-        probes=_probes(manifest, inspected),
+        signature=declared.inspected.signature.to_json(),
+        metadata=declared.metadata,
+        probes=declared.probes,
         key_hint=hint,
     )
 
@@ -175,27 +168,8 @@ def _inspected(look_into: Inspect, name: str, data: bytes) -> Inspected:
 
 
 def _check_size(world: World, model: str, artifact: Stored) -> None:
-    limit = max((p.max_artifact_mb for p in world.settings.serving(model)), default=_DEFAULT_MAX_MB)
-    if artifact.size > limit * 1_000_000:
-        raise Invalid(
-            f"{artifact.key} has {artifact.size / 1e6:,.1f} MB, the limit is {limit} MB; "
-            "raise max_artifact_mb of the endpoint in perch.toml if the function has the memory for it"
-        )
-
-
-def _probes(manifest: Mapping[str, Any], inspected: Inspected) -> tuple[Probe, ...]:
-    """Return the manifest's golden requests; none if it has none (then `probe.golden` makes some)."""
-    declared = manifest.get("probes", [])
-    if not isinstance(declared, list) or len(declared) > _MAX_PROBES:
-        raise Invalid(f"{MANIFEST}: probes must be a list of at most {_MAX_PROBES} golden requests")
-    try:
-        probes = tuple(load(Probe, p) for p in declared)
-    except (TypeError, AttributeError, ValueError) as error:
-        raise Invalid(f'{MANIFEST}: a probe looks like {{"features": [[…]], "expect": {{…}}}}: {error}') from error
-    for number, probe in enumerate(probes):
-        if reason := unfit(probe, inspected.signature):
-            raise Invalid(f"{MANIFEST}: probe {number} {reason}")
-    return probes
+    if larger := world.settings.too_large(model, artifact.size):
+        raise Invalid(f"{artifact.key} {larger}")
 
 
 # -- what becomes of it -------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from perch.cli.running import Running, find_running, require_running
 from perch.domain.codec import iso
 from perch.domain.errors import Invalid, NotFound
-from perch.domain.policy import EndpointPolicy, RolloutPolicy, Settings, SigningPolicy
+from perch.domain.policy import LARGEST_MB, EndpointPolicy, RolloutPolicy, Settings, SigningPolicy
 
 if TYPE_CHECKING:
     import boto3
@@ -206,6 +206,7 @@ def _told(endpoint: dict[str, Any]) -> EndpointPolicy:
         model=endpoint["model"],
         runtime=endpoint["runtime"],
         memory_mb=endpoint["memory_mb"],
+        max_artifact_mb=endpoint.get("max_artifact_mb", LARGEST_MB),
         allow=tuple(endpoint.get("allow", ())),
         rollout=RolloutPolicy(way_back_s=way_back_s),
     )

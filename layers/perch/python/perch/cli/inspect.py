@@ -16,6 +16,7 @@ from perch.domain.policy import EndpointPolicy
 
 if TYPE_CHECKING:
     from perch.artifacts import Tensor
+    from perch.artifacts.signature import Ranges
     from perch.cli.inspection import Finding
 
 _MOST = 12
@@ -76,6 +77,7 @@ def _lines(finding: Finding) -> Iterator[tuple[str, str, str]]:
     runs = " or ".join(f"{RUNTIMES[name].engine} ({name}, {package(name)})" for name in found.runtimes)
     yield "format", f"{found.format}, runs on {runs}", ""
     yield from _tensors("input", found.signature.inputs)
+    yield from _ranges(found.signature.ranges)
     yield from _tensors("output", found.signature.outputs)
     yield "answer", meaning(found), ""
     for name, text in flat({key: value for key, value in found.details.items() if key != "output"}):
@@ -98,6 +100,20 @@ def _tensors(title: str, tensors: tuple[Tensor, ...]) -> Iterator[tuple[str, str
         yield title, f"{tensor.name}: {tensor.datatype} {_shape(tensor.shape)}{', or missing' * tensor.missing}", ""
     if len(tensors) > _MOST:
         yield title, f"… and {len(tensors) - _MOST} more", ""
+
+
+def _ranges(ranges: Ranges | None) -> Iterator[tuple[str, str, str]]:
+    if ranges is None:
+        return
+    for name, rule in ranges.rules[:_MOST]:
+        said = [f"at least {rule.min}"] if rule.min is not None else []
+        said += [f"at most {rule.max}"] if rule.max is not None else []
+        if rule.values is not None:
+            more = f" … ({len(rule.values)} values)" if len(rule.values) > _MOST else ""
+            said.append(f"one of {', '.join(map(str, rule.values[:_MOST]))}{more}")
+        yield "range", f"{name}: {' and '.join(said)}", ""
+    if len(ranges.rules) > _MOST:
+        yield "range", f"… and {len(ranges.rules) - _MOST} more", ""
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

@@ -9,7 +9,6 @@ The inspector reads the bytes and runs none of them; neither AWS nor a runtime i
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -20,14 +19,14 @@ from perch.artifacts import ArtifactRefused, Inspected, Signature, inspect
 from perch.artifacts.mlflow_folder import MLMODEL, read_mlmodel
 from perch.artifacts.outputs import MEANINGS
 from perch.artifacts.signature import NUMBERS
+from perch.domain import strict_json
+from perch.domain.errors import Invalid
 from perch.domain.formats import RUNTIMES
 from perch.domain.memory import needed_mb
 from perch.domain.names import MANIFEST
-from perch.domain.policy import EndpointPolicy
+from perch.domain.policy import LARGEST_MB, EndpointPolicy
 
 SIGNATURE_FILE = "model.sig"
-LARGEST_MB = 500
-"""What `max_artifact_mb` of an endpoint can be at most; nothing larger is read."""
 
 SERVED, TRUST, REFUSED = "served", "needs trust", "refused"
 
@@ -213,28 +212,42 @@ def _folder(path: Path, endpoints: Iterable[EndpointPolicy]) -> Finding:
         if name not in files:
             continue
         try:
-            artifact, facts = read((path / name).read_bytes())
+            artifact, document, facts = read((path / name).read_bytes())
         except (ArtifactRefused, ValueError) as refused:
             return _refused(path, f"{name}: {refused}")
         remarks = (f"{name} names {artifact} as the model", *(f"{key}: {value}" for key, value in facts.items()))
         if not (path / artifact).resolve().is_relative_to(path.resolve()):
             return _refused(path, f"{name} names {artifact!r}, which lies outside of the folder")
-        return replace(look(path / artifact, endpoints), remarks=remarks, signed=_signed(path / MANIFEST))
+        found = replace(look(path / artifact, endpoints), remarks=remarks, signed=_signed(path / MANIFEST))
+        return _declared(found, document)
     if not files:
         return _refused(path, "it is a folder without files")
     return _refused(path, f"it is a folder without {MANIFEST} or {MLMODEL}; {_named(_models(path))}")
 
 
-def _manifest(data: bytes) -> tuple[str, Mapping[str, Any]]:
-    document = json.loads(data)
+def _declared(finding: Finding, manifest: Mapping[str, Any]) -> Finding:
+    """Complete what was found by what the manifest says; what registration would not take of that is refused."""
+    from perch.app.declared_signature import as_declared
+
+    if finding.inspected is None:
+        return finding
+    try:
+        declared = as_declared(finding.inspected, manifest)
+    except (ArtifactRefused, Invalid) as refused:
+        return replace(finding, verdict=REFUSED, reason=str(refused), inspected=None, places=())
+    return replace(finding, inspected=declared.inspected)
+
+
+def _manifest(data: bytes) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    document = strict_json.read(data)
     if not isinstance(document, dict) or not isinstance(document.get("artifact"), str):
         raise ValueError("it names no artifact")  # noqa: TRY004 - of a file's content, as of JSON that is none
-    return document["artifact"], {}
+    return document["artifact"], document, {}
 
 
-def _mlmodel(data: bytes) -> tuple[str, Mapping[str, Any]]:
+def _mlmodel(data: bytes) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
     found = read_mlmodel(data)
-    return found.artifact, found.metadata
+    return found.artifact, found.manifest, found.metadata
 
 
 def _models(path: Path) -> list[str]:

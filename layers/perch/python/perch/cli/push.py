@@ -85,6 +85,8 @@ def push(
     if known:
         told |= {"status": "repeated", "number": known.number, "reason": _same(known, upload, key)}
     else:
+        if larger := place.settings.too_large(model, len(upload.data)):
+            raise Refused(f"{upload.file} is not uploaded: it {larger}")
         before = {p.name: world.registry.endpoint(p.name).seq for p in place.settings.serving(model)} if wait else {}
         sent = _send(place, upload)
         say(f"uploaded {told['uri']} ({len(upload.data) / 1000:,.1f} KB)")

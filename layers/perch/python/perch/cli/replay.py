@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +12,10 @@ from perch.cli.context import Context
 from perch.cli.find import rollout_named
 from perch.cli.show import Json, emit, line, say, table
 from perch.domain.errors import NotFound, Refused
+
+if TYPE_CHECKING:
+    from perch.domain.rejudge import Rejudged
+    from perch.domain.rollout import Rollout
 
 
 def replay(
@@ -28,7 +33,7 @@ def replay(
     held against what was. What cannot be known is said too.
     """
     from perch.cli.declared import one_endpoint, read_settings
-    from perch.domain.rejudge import differences, minute_of, rejudge
+    from perch.domain.rejudge import differences, rejudge
 
     settings = read_settings(policy)
     place: Context = ctx.obj
@@ -55,6 +60,12 @@ def replay(
         )
         return
     line(f"{found.id} ({found.phase.value}) judged again by {declared.name} of {policy}", "bold")
+    _show(found, again, differs)
+
+
+def _show(found: Rollout, again: Rejudged, differs: Sequence[str]) -> None:
+    from perch.domain.rejudge import minute_of
+
     for sentence in differs:
         line(f"It {sentence}.")
     if not differs:

@@ -127,6 +127,10 @@ class CachePolicy:
     url: str = ""
 
 
+LARGEST_MB = 500
+"""What `max_artifact_mb` of an endpoint can be at most."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class EndpointPolicy:
     """One endpoint as declared. `approval` is `auto` (an upload starts a rollout) or `manual` (a person does).
@@ -201,6 +205,16 @@ class Settings:
     def serving(self, model: str) -> tuple[EndpointPolicy, ...]:
         """Return the endpoints that serve a model."""
         return tuple(p for p in self.endpoints if p.model == model)
+
+    def too_large(self, model: str, size: int) -> str:
+        """Say why no version of a model may have an artifact of so many bytes; empty if one may."""
+        limit = max((p.max_artifact_mb for p in self.serving(model)), default=EndpointPolicy.max_artifact_mb)
+        if size <= limit * 1_000_000:
+            return ""
+        return (
+            f"has {size / 1e6:,.1f} MB, the limit is {limit} MB; "
+            "raise max_artifact_mb of the endpoint in perch.toml if the function has the memory for it"
+        )
 
 
 def load_settings(text: str) -> Settings:
