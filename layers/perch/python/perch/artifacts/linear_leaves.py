@@ -63,15 +63,7 @@ def append_leaves(
         constants: of the graph.
     """
     leaf, width, dtype = trees.left < 0, width_of(trees), trees.value.dtype
-    count = int(np.count_nonzero(leaf))
-    owner = (np.cumsum(leaf) - 1)[trees.terms[:, 0]]
-    order = np.argsort(owner, kind="stable")
-    owner = owner[order]
-    place = np.arange(len(owner)) - np.searchsorted(owner, owner)
-    which = np.full((count, width), features, dtype=np.int64)
-    factor = np.zeros((count, width), dtype=dtype)
-    which[owner, place] = trees.terms[order, 1]
-    factor[owner, place] = trees.factors[order]
+    which, factor = _terms_of_leaves(trees, features)
     whole = element(np.dtype(np.int64))
     constants |= {
         "/which": which,
@@ -102,3 +94,17 @@ def append_leaves(
         node("MatMul", ["/of trees", "/targets"], ["/sums"]),
     ]
     return "/sums"
+
+
+def _terms_of_leaves(trees: Trees, features: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Of each leaf, the columns of its terms and their factors; column `features`, times nothing, fills a row up."""
+    leaf, width = trees.left < 0, width_of(trees)
+    owner = (np.cumsum(leaf) - 1)[trees.terms[:, 0]]
+    order = np.argsort(owner, kind="stable")
+    owner = owner[order]
+    place = np.arange(len(owner)) - np.searchsorted(owner, owner)
+    which = np.full((int(np.count_nonzero(leaf)), width), features, dtype=np.int64)
+    factor = np.zeros(which.shape, dtype=trees.value.dtype)
+    which[owner, place] = trees.terms[order, 1]
+    factor[owner, place] = trees.factors[order]
+    return which, factor
