@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perch.artifacts import inspect
 from perch.artifacts.errors import ArtifactRefused
 from perch.artifacts.zip_archive import MAX_MEMBERS, read_archive
 from tests.hostile.made import zipped
@@ -119,6 +120,15 @@ def test_members_are_counted_before_they_are_read() -> None:
     many = struct.pack("<HH", 65_534, 65_534)
     with pytest.raises(ArtifactRefused, match=f"at most {MAX_MEMBERS:,} are read"):
         read_archive(data[:-14] + many + data[-10:])
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "model.skops", "model.pt", "model.zip", "model.onnx"])
+def test_an_archive_of_too_many_members_is_not_listed_by_anybody(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to guess what it is: a name of four bytes would become an object of hundreds."""
+    data = zipped({f"{number:05}": b"" for number in range(MAX_MEMBERS + 1)})
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(ArtifactRefused, match=r"at most 20,000 are read|an archive is not a model|are a zip archive"):
+        inspect(name, data)
 
 
 @given(st.data())

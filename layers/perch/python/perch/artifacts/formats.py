@@ -125,6 +125,10 @@ def _zip_kind(data: bytes) -> str:
     import io  # noqa: PLC0415 - the predictor imports this package and never needs archives
     import zipfile  # noqa: PLC0415 - as above
 
+    from .zip_archive import MAX_MEMBERS  # noqa: PLC0415 - as above
+
+    if data.count(b"PK\x01\x02") > MAX_MEMBERS:
+        return "a zip archive"  # which nobody reads; a list of millions of names would take gigabytes
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = archive.namelist()
