@@ -23,7 +23,7 @@ def ask(does):
     """Run one use of a client."""
 
     async def run():
-        return await does(InferenceRESTClient(RESTConfig(protocol="v2", timeout=30)))
+        return await does(InferenceRESTClient(RESTConfig(protocol="v2", timeout=120)))
 
     return asyncio.run(run())
 

@@ -82,5 +82,5 @@ def infer(model, asked):
 def call(path: str, body: bytes | None = None) -> Any:
     """Send an HTTP request, a POST if it has a body; any other answer than a 200 raises."""
     asked = Request(URL + path, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - our own URL
-    with urlopen(asked, timeout=30) as answer:  # noqa: S310 - as above
+    with urlopen(asked, timeout=120) as answer:  # noqa: S310 - as above
         return json.loads(answer.read())

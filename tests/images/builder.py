@@ -81,7 +81,7 @@ class Container:
             below = _descendants(self.process.pid)
             inside = [pid for pid in below if "python" in str(Path(f"/proc/{pid}/exe").readlink())]
             os.kill(min(inside, key=_started), signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 class Engine:

@@ -87,7 +87,7 @@ class Running:
             self.lines.append(json.loads(line))
 
     def wait_for(self, event: str) -> dict:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while True:
             for line in self.lines:
                 if line.get("event") == event:
@@ -200,7 +200,7 @@ def test_under_lambdas_runtime_it_is_a_lambda_function(engine, image):
     }
     container = engine.start(image, environ, {})
     try:
-        answer = answers.get(timeout=30)
+        answer = answers.get(timeout=120)
         assert answer["statusCode"] == 503
         assert "no model has been deployed" in answer["body"]
     finally:
