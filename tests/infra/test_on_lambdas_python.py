@@ -17,6 +17,7 @@ from cdk.bytecode import find_compiler
 from cdk.layers import HERE, PYTHON, build
 from cdk.package_layer import PACKAGE, PREDICTOR_PACKAGE, cut
 from perch.domain.formats import FORMATS, RUNTIMES
+from tests.asking import ASK
 from tests.hostile.good import GOOD
 from tests.infra.conftest import ROOT
 from tests.infra.test_deployed_code import ENVIRONMENT, RUNTIME_HAS, link
@@ -43,26 +44,9 @@ HANDLER = """
 import handler
 print(callable(handler.handler))
 """
-ANSWER = """
-import hashlib, json
-from types import SimpleNamespace
-import handler  # without a model: a placeholder
-from perch.domain.pointer import Pointer
-from perch.predictor.handler import make_handler
-runtime, fmt, path = sys.argv[2:]
-data = open(path, "rb").read()
-pointer = Pointer(model="m", version="v", key="k", version_id="i", size=len(data), format=fmt,
-                  sha256=hashlib.sha256(data).hexdigest())
-environ = {"PERCH_ENDPOINT": "m", "PERCH_STORE": "store", "PERCH_POINTER": pointer.to_json()}
-ask = make_handler(runtime=runtime, environ=environ, fetch=lambda *_: data)
-event = {
-    "version": "2.0", "rawPath": "/models/m/predict", "isBase64Encoded": False,
-    "body": json.dumps({"features": [[0.5, -1.0, 2.0]]}), "headers": {"content-type": "application/json"},
-    "requestContext": {
-        "http": {"method": "POST", "path": "/models/m/predict"}, "stage": "$default", "timeEpoch": 1,
-    },
-}
-print(json.dumps(ask(event, SimpleNamespace(aws_request_id="r", function_version="1"))))
+ANSWER = f"""
+{ASK}
+print(json.dumps(ask(*sys.argv[2:], [0.5, -1.0, 2.0])))
 """
 
 

@@ -12,35 +12,21 @@ from pathlib import Path
 import pytest
 
 from cdk.layers import megabytes
+from tests.asking import ASK
 from tests.local.tiny_models import ORDINARY, onnx_model, torch_model
 
 ROOT = Path(__file__).resolve().parents[2]
 BUDGETS = tomllib.loads((ROOT / "tests/budgets.toml").read_text())
 
-LOADED = """
+LOADED = f"""
 import hashlib, json, sys
 runtime, fmt, path, folder = sys.argv[1:]
 before = set(sys.modules)
 sys.path.insert(0, folder)
-import handler  # without a model: a placeholder
-from types import SimpleNamespace
-from perch.domain.pointer import Pointer
-from perch.predictor.handler import make_handler
+{ASK}
 from perch.predictor.s3 import S3Object
-S3Object("store", "key", "version", {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
-data = open(path, "rb").read()
-pointer = Pointer(model="m", version="v", key="k", version_id="i", size=len(data), format=fmt,
-                  sha256=hashlib.sha256(data).hexdigest())
-environ = {"PERCH_ENDPOINT": "m", "PERCH_STORE": "store", "PERCH_POINTER": pointer.to_json()}
-ask = make_handler(runtime=runtime, environ=environ, fetch=lambda *_: data)
-event = {
-    "version": "2.0", "rawPath": "/models/m/predict", "isBase64Encoded": False,
-    "body": json.dumps({"features": [[1.0, 2.0, 3.0, 0.0]]}), "headers": {"content-type": "application/json"},
-    "requestContext": {
-        "http": {"method": "POST", "path": "/models/m/predict"}, "stage": "$default", "timeEpoch": 1,
-    },
-}
-answer = ask(event, SimpleNamespace(aws_request_id="r", function_version="1"))
+S3Object("store", "key", "version", {{"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}})
+answer = ask(runtime, fmt, path, [1.0, 2.0, 3.0, 0.0])
 assert answer["statusCode"] == 200, answer
 print(json.dumps(sorted(set(sys.modules) - before)))
 """

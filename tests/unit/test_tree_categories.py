@@ -27,6 +27,7 @@ from perch.export import to_onnx as exported_to_onnx
 from perch.predictor.handler import make_handler
 from perch.predictor.interface import interface_of
 from perch.predictor.runtimes.trees import TreesModel, load_lightgbm, load_xgboost
+from tests.unit.damage import damaged, spoilt
 from tests.unit.test_predictor import ask, environment, event, pointer
 
 ROWS, MANY, FEW = 400, 70, 3
@@ -371,10 +372,9 @@ def test_categories_that_make_no_set_are_refused(values: dict[str, Any], words: 
 )
 def test_sets_of_lightgbm_that_are_none_are_refused(old: str, new: str, words: str) -> None:
     """In its words of 32 categories."""
-    spoilt, count = re.subn(old, new, leafwise("sets").model_to_string(), count=1)
-    assert count
+    text = spoilt(leafwise("sets").model_to_string(), old, new)
     with pytest.raises(ArtifactRefused, match=words):
-        inspect("m.lgb", spoilt.encode())
+        inspect("m.lgb", text.encode())
 
 
 def test_a_feature_is_a_number_or_a_category() -> None:
@@ -399,19 +399,12 @@ def test_a_damaged_file_with_categories_is_refused_or_still_answers(data: st.Dat
             ]
         )
     )
-    bad, at = bytearray(raw), data.draw(st.integers(0, len(raw) - 1))
-    how = data.draw(st.sampled_from(["flip", "cut", "double"]))
-    if how == "flip":
-        bad[at] ^= data.draw(st.integers(1, 255))
-    elif how == "cut":
-        del bad[at:]
-    else:
-        bad[at:at] = bad[at : at + 9]
+    bad = data.draw(damaged(raw))
     try:
-        signature = inspect(name, bytes(bad)).signature
+        signature = inspect(name, bad).signature
     except ArtifactRefused as refused:
         assert len(refused.reason) > 10  # noqa: PT017 - a sentence
         return
-    model = load(bytes(bad))
+    model = load(bad)
     assert model.signature == signature
     assert model.run_named(interface_of(signature, model.axes).zeros())[0].shape[0] == 1

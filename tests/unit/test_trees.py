@@ -25,6 +25,7 @@ from perch.artifacts.trees_onnx import to_onnx
 from perch.artifacts.ubjson import read_ubjson
 from perch.artifacts.xgboost_file import read_xgboost
 from perch.predictor.runtimes.trees import load_lightgbm, load_xgboost
+from tests.unit.damage import damaged, spoilt
 
 ROWS, FEATURES = 300, 4
 
@@ -407,11 +408,9 @@ def test_what_the_header_says_is_checked(path: tuple[str, ...], value: Any, word
 )
 def test_a_lightgbm_text_is_checked_as_well(old: str, new: str, words: str) -> None:
     """Its lines, their lengths and every number."""
-    text = leafwise("binary").model_to_string()
-    spoilt, count = re.subn(old, new, text, count=1)
-    assert count
+    text = spoilt(leafwise("binary").model_to_string(), old, new)
     with pytest.raises(ArtifactRefused, match=words):
-        inspect("m.lgb", spoilt.encode())
+        inspect("m.lgb", text.encode())
 
 
 @pytest.mark.parametrize(
@@ -430,10 +429,9 @@ def test_linear_leaves_that_are_none_are_refused(old: str, new: str, words: str)
     """Their lists, features and factors."""
     head, _, second = leafwise("lines").model_to_string().partition("Tree=1")  # the first has constants alone
     assert re.search(r"leaf_features=[0-9]", second)
-    spoilt, count = re.subn(old, new, second, count=1)
-    assert count
+    second = spoilt(second, old, new)
     with pytest.raises(ArtifactRefused, match=words):
-        inspect("m.lgb", f"{head}Tree=1{spoilt}".encode())
+        inspect("m.lgb", f"{head}Tree=1{second}".encode())
 
 
 @pytest.mark.parametrize(("child", "words"), [("left_child", "two ways"), ("right_child", "two ways")])
@@ -459,22 +457,14 @@ def test_a_damaged_file_is_refused_or_still_answers(data: st.DataObject) -> None
             ]
         )
     )
-    at = data.draw(st.integers(0, len(raw) - 1))
-    how = data.draw(st.sampled_from(["flip", "cut", "double"]))
-    bad = bytearray(raw)
-    if how == "flip":
-        bad[at] ^= data.draw(st.integers(1, 255))
-    elif how == "cut":
-        del bad[at:]
-    else:
-        bad[at:at] = bad[at : at + 9]
+    bad = data.draw(damaged(raw))
     try:
-        features = inspect(name, bytes(bad)).signature.features
+        features = inspect(name, bad).signature.features
     except ArtifactRefused as refused:
         assert len(refused.reason) > 10  # noqa: PT017 - a sentence
         return
     load = load_lightgbm if name == "m.lgb" else load_xgboost
-    model = load(bytes(bad))
+    model = load(bad)
     assert len(model.run(np.zeros((1, features), dtype=model.dtype))) >= 1
 
 
