@@ -1,7 +1,7 @@
 """The engines that run models, behind one small interface.
 
-Each engine is a module of its own that is imported only when a function asks for it: torch takes seconds, and neither
-is installed where the other runs.
+Each engine is a module of its own that is imported only when a function asks for it: torch takes seconds, and none is
+installed where another runs, but for NumPy, which all of them need.
 
 onnxruntime tells its maker over the network which models are loaded, unless this variable is there when it is imported
 (its `disable_telemetry_events` comes too late), so importing any engine of this package sets it first.
