@@ -1,5 +1,6 @@
 """What the data plane's tests use in place of the rest of the local cloud."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,14 @@ from perch.local.ports import FunctionVersion, Refused, Target
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 ARN = "arn:aws:lambda:us-east-1:123456789012:function:"
+
+
+def until(condition):
+    """Wait for something that is bound to happen."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
 
 
 class FixedClock:

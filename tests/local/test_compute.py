@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 
 from perch.local.compute import DataPlane
 from perch.local.ports import Refused
-from tests.local.compute_fakes import ARN, NOON, FakeFunctions, FixedClock, RecordedLogs, RecordedMetrics
+from tests.local.compute_fakes import ARN, NOON, FakeFunctions, FixedClock, RecordedLogs, RecordedMetrics, until
 
 ECHO = """
 def handler(event, context):
@@ -92,14 +91,6 @@ def shared(tmp_path_factory):
     cloud.functions.add("tools", TOOLS, timeout_s=60)
     yield cloud
     cloud.plane.stop()
-
-
-def until(condition):
-    """Wait for something that is bound to happen."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.01)
 
 
 def is_running(pid):

@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -20,7 +19,7 @@ from botocore.credentials import Credentials
 from perch.local.compute import DataPlane
 from perch.local.gateway.gateway import LIMITS, Gateway
 from perch.local.ports import Route
-from tests.local.compute_fakes import ARN, NOON, FakeFunctions, FixedClock, RecordedLogs, RecordedMetrics
+from tests.local.compute_fakes import ARN, NOON, FakeFunctions, FixedClock, RecordedLogs, RecordedMetrics, until
 
 ECHO = "def handler(event, context): return event"
 SAY = """
@@ -75,14 +74,6 @@ class FakeRoutes:
 
     def routes(self):
         return tuple(self.table)
-
-
-def until(condition):
-    """Wait for something that is bound to happen."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.005)
 
 
 class Front:
