@@ -75,7 +75,7 @@ class Service(Protocol):
         """Serve a request; `request.connection.send` has to be called once for it, on the loop's thread."""
 
     def refuse(self, request: Request, status: int, sentence: str) -> bytes:
-        """Return the answer to a request that is not served, 400, 408, 413, 431, 501 or one of the service's own."""
+        """Return the answer to a request that is not served: 400, 408, 413, 431, 501, 505, or the service's own."""
 
     def opened(self, connection: Connection) -> None:
         """A client connected."""
@@ -89,8 +89,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_busy", "_chunks", "_ended", "_in_head", "_limits", "_now", "_parser", "_paused", "_queue", "_raw"),
-        *("_lingering", "_receiving", "_request", "_service", "_serving", "_since", "_size", "_transport"),
-        *("_writable", "client"),
+        *("_lingering", "_receiving", "_request", "_service", "_serving", "_since", "_size", "_told"),
+        *("_transport", "_writable", "client"),
     )
 
     def __init__(self, service: Service, limits: Limits, now: Callable[[], float]) -> None:
@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._size = 0  # of the head, then of the body, as parsed
         self._raw = 0  # of the request so far, as received
+        self._told = 0  # of these, up to the last piece of its body
         self._in_head = True
         self._queue: deque[Request] = deque()
         self._receiving = False  # a request has begun and is not whole
@@ -163,8 +164,9 @@ class Connection(asyncio.Protocol):
             pass  # it will not be upgraded; what comes after that request is not read
         except httptools.HttpParserError as error:
             self.refuse(400, f"this is not an HTTP/1.1 request: {error}")
-        # The parser keeps a header until it is whole, and drops the framing of chunks: neither may go on for ever.
-        if self._receiving and self._raw > _FRAMING * (self._limits.head + (0 if self._in_head else self._limits.body)):
+        # The parser keeps a line until it is whole, and drops the framing of chunks: neither may go on for ever.
+        framing, whole = self._raw - self._told, self._limits.head + self._limits.body
+        if self._receiving and (framing > _FRAMING * self._limits.head or self._raw > _FRAMING * whole):
             self._refuse_head()
         if len(self._queue) > _READ_AHEAD and not self._paused and self._transport is not None:
             self._paused = True
@@ -216,7 +218,8 @@ class Connection(asyncio.Protocol):
         """Refuse what HTTP forbids and a body that is announced too large, encourage a client that asks first."""
         request = self._request
         request.method = self._parser.get_method().decode("ascii")
-        request.http_1_0 = self._parser.get_http_version() == "1.0"
+        version = self._parser.get_http_version()
+        request.http_1_0 = version == "1.0"
         request.keep_alive = self._parser.should_keep_alive() and not self._parser.should_upgrade()
         self._in_head, self._size = False, 0
         hosts: list[bytes] = []
@@ -234,7 +237,7 @@ class Connection(asyncio.Protocol):
                 codings.append(value)
             elif known == b"expect":
                 expects = value.lower() == b"100-continue"
-        if fault := _fault(hosts, codings, http_1_0=request.http_1_0):
+        if fault := _fault(version, hosts, codings):
             self.refuse(*fault)
         elif announced > self._limits.body:
             self._refuse_large()
@@ -244,6 +247,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._size += len(body)
+        self._told = self._raw
         if self._size > self._limits.body:
             self._refuse_large()
         elif not self._ended:
@@ -252,7 +256,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._receiving = False
-        self._raw = 0
+        self._raw = self._told = 0
         if self._ended:
             return
         chunks = self._chunks
@@ -356,19 +360,21 @@ class Connection(asyncio.Protocol):
             transport.write_eof()
 
 
-def _fault(hosts: Sequence[bytes], codings: Sequence[bytes], *, http_1_0: bool) -> tuple[int, str] | None:
-    """Say what is wrong with where a request is sent to and how its body comes (RFC 9112, 3.2 and 6), if anything is.
+def _fault(version: str, hosts: Sequence[bytes], codings: Sequence[bytes]) -> tuple[int, str] | None:
+    """Say what is wrong with where a request is sent to and how its body comes (RFC 9112, 2.3, 3.2 and 6), if it is.
 
     What the parser lets pass, another server on the way may read differently: a request could hide in a body.
     """
-    if len(hosts) > 1 or (not hosts and not http_1_0):
+    if version not in ("1.0", "1.1"):
+        return 505, f"HTTP/1.1 is spoken here, not HTTP/{version}"
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
         return 400, f"an HTTP/1.1 request has one Host header; this one has {len(hosts) or 'none'}"
     if hosts and hosts[0].translate(None, _HOST):
         return 400, "the Host header is not the name of a host"
     if not codings:
         return None
     coding = b", ".join(codings).decode("latin-1").strip().lower()
-    if http_1_0:
+    if version == "1.0":
         return 400, "HTTP/1.0 has no Transfer-Encoding"
     if not coding.endswith("chunked"):
         return 400, f"Transfer-Encoding ends with chunked, or the body has no end; this one is {coding!r}"

@@ -45,10 +45,14 @@ HEAD_TOO_LARGE = _message(431, "Request Header Fields Too Large")
 FAILED = _message(500, "Internal Server Error")
 NOT_IMPLEMENTED = _message(501, "Not Implemented")
 UNAVAILABLE = _message(503, "Service Unavailable")
+OTHER_VERSION = _message(505, "HTTP Version Not Supported")
 
 
-UNREADABLE = {answer.status: answer for answer in (BAD_REQUEST, TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE, NOT_IMPLEMENTED)}
-"""By status, what a client is told whose request was no HTTP, not whole in time, too large, or oddly coded."""
+UNREADABLE = {
+    answer.status: answer
+    for answer in (BAD_REQUEST, TOO_SLOW, TOO_LARGE, HEAD_TOO_LARGE, NOT_IMPLEMENTED, OTHER_VERSION)
+}
+"""By status, what a client is told whose request was no HTTP/1, not whole in time, too large, or oddly coded."""
 
 
 def of_refusal(refused: Refused) -> Answer:
