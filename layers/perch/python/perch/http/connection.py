@@ -371,8 +371,11 @@ def _fault(version: str, hosts: Sequence[bytes], codings: Sequence[bytes]) -> tu
         return 400, f"an HTTP/1.1 request has one Host header; this one has {len(hosts) or 'none'}"
     if hosts and hosts[0].translate(None, _HOST):
         return 400, "the Host header is not the name of a host"
-    if not codings:
-        return None
+    return _uncoded(version, codings) if codings else None
+
+
+def _uncoded(version: str, codings: Sequence[bytes]) -> tuple[int, str] | None:
+    """Say why the codings of a body are not undone here, if they are not."""
     coding = b", ".join(codings).decode("latin-1").strip().lower()
     if version == "1.0":
         return 400, "HTTP/1.0 has no Transfer-Encoding"
