@@ -82,9 +82,11 @@ breaks a line of more than 256 KB into pieces, of which none is the line with it
 def shown(predictions: Any) -> Any:
     """Return the predictions that a line repeats: the first ones, None if they are so long that they would fill it."""
     some = predictions[:MAX_PREDICTIONS]
-    if isinstance(some, list):
-        return some if sum(len(str(one)) for one in some) <= _MAX_TEXT else None
-    return None if some.size > _MAX_NUMBERS else some
+    if not isinstance(some, list):
+        return None if some.size > _MAX_NUMBERS else some
+    if not some or isinstance(some[0], int | float):  # nearly always, and all are alike
+        return some
+    return some if sum(len(str(one)) for one in some) <= _MAX_TEXT else None
 
 
 def write(line: dict[str, Any]) -> None:
