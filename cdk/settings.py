@@ -20,6 +20,7 @@ from cdk.rollout_settings import DAY, HOUR, MINUTE, Guards, Rollout, guards, rol
 from cdk.signing_settings import Signing, allow, signing
 from perch.domain.formats import RUNTIMES, formats_of
 from perch.domain.memory import RUNTIME_MB, held_times, needed_mb
+from perch.domain.policy import LARGEST_MB
 
 # A function of an endpoint is called `<name>-<endpoint>`, so an endpoint cannot take the name of a control function.
 CONTROL_FUNCTIONS = (
@@ -200,7 +201,7 @@ def _endpoint(name: str, endpoints: Reader, signing: Signing) -> Endpoint:
             "health_check", duration(MINUTE, DAY, whole_minutes=_RATE), Endpoint.health_check_s
         ),
         # An artifact is read into memory, and never written to disk.
-        max_artifact_mb=reader.value("max_artifact_mb", whole(1, 500, "of megabytes"), Endpoint.max_artifact_mb),
+        max_artifact_mb=reader.value("max_artifact_mb", whole(1, LARGEST_MB, "of megabytes"), Endpoint.max_artifact_mb),
         capture=reader.value("capture", proportion, Endpoint.capture),
         cache=_cache(reader.inner("cache")) if "cache" in reader.table else None,
         allow=reader.value("allow", allow(runtime, signing), ()),

@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import SVC
 
-from perch.app.declared_signature import with_signature
+from perch.app.declared import with_signature
 from perch.artifacts import ArtifactRefused, Signature, Tensor, inspect
 from perch.domain.errors import Invalid
 from perch.predictor.runtimes.joblib import load_joblib

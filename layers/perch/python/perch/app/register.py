@@ -23,7 +23,7 @@ from datetime import datetime
 
 from perch.app.apart import DiedApart, apart
 from perch.app.complete import Complete, Manifest, Waits, complete
-from perch.app.declared_signature import RANGES, as_declared
+from perch.app.declared import RANGES, as_declared
 from perch.app.trust import check_bound, check_code, signer_of
 from perch.app.world import World
 from perch.artifacts import Inspected, inspect

@@ -177,25 +177,8 @@ def _entry(view: memoryview, at: int, end: int) -> tuple[Member, int, int, int]:
     if at + _ENTRY.size > end:
         raise ArtifactRefused("the zip archive's directory is cut short")
     fields = _ENTRY.unpack(view[at : at + _ENTRY.size])
-    (
-        mark,
-        _,
-        needs,
-        flags,
-        method,
-        _,
-        _,
-        crc,
-        stored,
-        size,
-        name_length,
-        extra_length,
-        comment,
-        disk,
-        _,
-        mode,
-        header,
-    ) = fields
+    mark, _, needs, flags, method, _, _, crc, stored, size = fields[:10]
+    name_length, extra_length, comment, disk, _, mode, header = fields[10:]
     begin = at + _ENTRY.size
     after = begin + name_length + extra_length
     if mark != b"PK\x01\x02" or after > end:

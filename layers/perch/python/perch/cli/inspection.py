@@ -227,7 +227,7 @@ def _folder(path: Path, endpoints: Iterable[EndpointPolicy]) -> Finding:
 
 def _declared(finding: Finding, manifest: Mapping[str, Any]) -> Finding:
     """Complete what was found by what the manifest says; what registration would not take of that is refused."""
-    from perch.app.declared_signature import as_declared
+    from perch.app.declared import as_declared
 
     if finding.inspected is None:
         return finding

@@ -165,7 +165,7 @@ def _inspect(name: str, data: bytes) -> Inspected | None:
 
 def _check_declared(name: str, inspected: Inspected | None, document: Mapping[str, Any]) -> None:
     """See that what a manifest declares of the inputs fits them. Raises Refused, or Invalid."""
-    from perch.app.declared_signature import as_declared
+    from perch.app.declared import as_declared
     from perch.artifacts import ArtifactRefused
 
     if inspected is None:

@@ -92,7 +92,6 @@ class Worker:
         self._connection: RuntimeApi | None = None
         self._fresh = True
         self._init_ms = 0.0
-        self._init_error: bytes | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._rest = b""
